@@ -1,0 +1,73 @@
+"""Training examples come from the evaluation task itself: (context, continuation) -> tokens, loss on the continuation.
+
+Prompts are then written once, in lm-eval, and any lm-eval task with training documents is trainable. Tokens are split
+where lm-eval splits them, so that training and evaluation meet the same boundary.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Example:
+    """One tokenised training document."""
+
+    task: str
+    ids: tuple[int, ...]  # context, then answer
+    answer_tokens: int
+    truncated: bool
+
+
+def encode(tokenizer: Any, task: str, context: str, continuation: str, max_length: int) -> Example:
+    """Tokenise one pair, cut from the left to `max_length` tokens but never into the answer.
+
+    Trailing spaces of the context belong to the continuation, and the two are tokenised together, as in lm-eval.
+    Raises ValueError when the answer alone is longer than max_length - 1 tokens or is empty.
+    """
+    spaces = len(context) - len(context.rstrip())
+    if spaces:
+        continuation = context[-spaces:] + continuation
+        context = context[:-spaces]
+    whole = tokenizer(context + continuation)["input_ids"]
+    answer = len(whole) - len(tokenizer(context)["input_ids"])
+    if not 0 < answer < max_length:
+        raise ValueError(
+            f"task {task}: an answer of {answer} tokens does not fit max_length {max_length}: {continuation[:60]!r}"
+        )
+    return Example(task, tuple(whole[-max_length:]), answer, len(whole) > max_length)
+
+
+def shares(sizes: Mapping[str, int], total: int | None, mixture: str) -> dict[str, int]:
+    """Documents of each task in a mixture of `total`; None takes everything.
+
+    "proportional" follows the sizes, by largest remainder. "equal" gives every task the same; what a small task
+    cannot give is shared among the others. Ties go by name.
+    """
+    if total is None or total >= sum(sizes.values()):
+        return dict(sizes)
+    if mixture == "proportional":
+        exact = {t: total * n / sum(sizes.values()) for t, n in sizes.items()}
+        result = {t: int(x) for t, x in exact.items()}
+        for t in sorted(exact, key=lambda t: (result[t] - exact[t], t))[: total - sum(result.values())]:
+            result[t] += 1
+        return result
+    if mixture != "equal":
+        raise ValueError(f"mixture {mixture!r} is not one of: equal, proportional")
+    result = dict.fromkeys(sizes, 0)
+    while left := total - sum(result.values()):
+        open_tasks = sorted(t for t in sizes if result[t] < sizes[t])
+        each, extra = divmod(left, len(open_tasks))
+        for i, t in enumerate(open_tasks):
+            result[t] += min(sizes[t] - result[t], each + (i < extra))
+    return result
+
+
+def drawn(items: Sequence[Any], count: int, seed: int, name: str) -> list[Any]:
+    """`count` of the items, the same on every machine for a seed and name; a larger count contains a smaller one."""
+    order = list(range(len(items)))
+    random.Random(f"{seed}/{name}").shuffle(order)
+    return [items[i] for i in order[:count]]

@@ -1,0 +1,77 @@
+"""Wall seconds and peak bytes of a block of code.
+
+CUDA: the allocator's peaks, reset at the start. Linux CPU: VmHWM, the process's resident high-water mark, reset by
+writing 5 to /proc/self/clear_refs (never `ru_maxrss`, which a child inherits from its parent). What the platform
+cannot tell is None.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from results import Cost
+
+
+@dataclass
+class Meter:
+    """Filled in as the block runs and when it ends; `tokens` is the block's to add to."""
+
+    tokens: int | None = None
+    cost: Cost | None = None
+
+
+@contextmanager
+def measure(device: str) -> Iterator[Meter]:
+    """Measure the block; afterwards `meter.cost` holds what it cost, also when the block raised."""
+    cuda = torch.device(device).type == "cuda"
+    if cuda:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    resettable = reset_resident_peak()
+    meter = Meter()
+    start = time.perf_counter()
+    try:
+        yield meter
+    finally:
+        if cuda:
+            torch.cuda.synchronize()
+        meter.cost = Cost(
+            wall_seconds=time.perf_counter() - start,
+            tokens=meter.tokens,
+            peak_allocated_bytes=torch.cuda.max_memory_allocated() if cuda else None,
+            peak_reserved_bytes=torch.cuda.max_memory_reserved() if cuda else None,
+            peak_resident_bytes=resident_peak() if resettable else None,
+        )
+
+
+def reset_resident_peak() -> bool:
+    """Start the process's resident high-water mark afresh; False where the platform has no such thing."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        return False
+    return True
+
+
+def resident_peak() -> int | None:
+    """Peak resident bytes since the last reset, or None where /proc does not tell."""
+    try:
+        with open("/proc/self/status") as file:
+            lines = dict(line.split(":", 1) for line in file if ":" in line)
+        return int(lines["VmHWM"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def device_bytes_in_use(device: str) -> int | None:
+    """Bytes in use on a CUDA device by anyone, before this process has allocated; None on a CPU."""
+    if torch.device(device).type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info()
+    return total - free

@@ -1,0 +1,238 @@
+"""Options and profiles -> fully resolved RunSpecs. Everything that can be wrong with a request is found here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from baselines.method import Method
+from benchmarks import examples, models, registry, sources
+from results import Record, RunSpec
+
+MAIN = ("frozen", "lora", "molora", "adalora", "lora-smoe")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A size of run with a name; defaults mean the same on every machine."""
+
+    train_documents: int | None
+    evaluation_limit: int | None  # documents a task
+    seeds: int
+
+
+PROFILES: Mapping[str, Profile] = {
+    "small": Profile(train_documents=320, evaluation_limit=16, seeds=1),
+    "medium": Profile(train_documents=4000, evaluation_limit=200, seeds=1),
+    "full": Profile(train_documents=None, evaluation_limit=None, seeds=3),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the command line asked for; None means the profile's or the suite's own value."""
+
+    suite: str = "commonsense"
+    methods: str | None = None
+    model: str = models.EMBEDDED
+    source: str = "embedded"
+    profile: str = "small"
+    seeds: str | None = None
+    train_documents: int | None = None
+    limit: int | None = None
+    epochs: float = 1.0
+    batch_size: int = 8
+    learning_rate: float = 5e-4
+    warmup_fraction: float = 0.1
+    weight_decay: float = 0.0
+    max_length: int = 256  # as LLM-Adapters
+    probe_documents: int = 8
+    evaluation_batch_size: int = 16
+    dtype: str = "bfloat16"
+    device: str = "auto"
+    mixture: str | None = None
+
+
+def resolve(request: Request) -> list[RunSpec]:
+    """One spec for every method and seed, all seeds of a method together. Raises ValueError for a bad request."""
+    suite = registry.pick("suite", request.suite, registry.suites())
+    profile = registry.pick("profile", request.profile, PROFILES)
+    models.check(request.model)
+    if request.source not in sources.SOURCES:
+        raise registry.unknown("source", request.source, sources.SOURCES)
+    if request.dtype not in models.DTYPES:
+        raise registry.unknown("dtype", request.dtype, models.DTYPES)
+    limit = request.limit if request.limit is not None else profile.evaluation_limit
+    documents = request.train_documents if request.train_documents is not None else profile.train_documents
+    _positive(request, "batch_size", "learning_rate", "max_length", "probe_documents", "evaluation_batch_size")
+    for name, value in (("limit", limit), ("train_documents", documents)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} {value} must be at least 1")
+    if documents is not None and documents < len(suite.tasks):
+        raise ValueError(f"train_documents {documents} must be at least one for each of the {len(suite.tasks)} tasks")
+    for name in ("epochs", "warmup_fraction", "weight_decay"):
+        if not (math.isfinite(value := getattr(request, name)) and value >= 0):
+            raise ValueError(f"{name} {value} must be 0 or more")
+    if request.warmup_fraction > 1:
+        raise ValueError(f"warmup_fraction {request.warmup_fraction} must be at most 1")
+    mixture = request.mixture or suite.mixture
+    examples.shares({"a": 1}, 0, mixture)  # knows the mixtures, and refuses others by name
+    device = _device(request.device)
+    return [
+        RunSpec(
+            suite=suite.name,
+            tasks=suite.tasks,
+            method=method.name,
+            hyperparameters=_plain(dataclasses.asdict(method)),
+            model=request.model,
+            source=request.source,
+            protocol=suite.protocol,
+            mixture=mixture,
+            seed=seed,
+            data_seed=0,
+            train_documents=documents,
+            epochs=request.epochs,
+            batch_size=request.batch_size,
+            learning_rate=request.learning_rate,
+            warmup_fraction=request.warmup_fraction,
+            weight_decay=request.weight_decay,
+            max_length=request.max_length,
+            probe_documents=request.probe_documents,
+            evaluation_limit=limit,
+            evaluation_batch_size=request.evaluation_batch_size,
+            dtype=request.dtype,
+            device=device,
+        )
+        for method in parse_methods(request.methods)
+        for seed in parse_seeds(request.seeds, profile.seeds)
+    ]
+
+
+def parse_methods(text: str | None) -> list[Method]:
+    """Methods of a text like "lora:r=16:alpha=32,molora". Raises ValueError that says what is known."""
+    known = registry.methods()
+    found = []
+    for item in text.split(",") if text is not None else MAIN:
+        name, *settings = item.strip().split(":")
+        cls = registry.pick("method", name, known)
+        fields = {f.name: hint for f, hint in _fields(cls)}
+        values = {}
+        for setting in settings:
+            field, equals, value = setting.partition("=")
+            if not equals:
+                raise ValueError(f"{item!r}: expected NAME:FIELD=VALUE, found {setting!r}")
+            if field not in fields:
+                raise registry.unknown(f"hyperparameter of {name}", field, fields)
+            values[field] = _value(value, fields[field], f"{name}:{field}")
+        found.append(cls(**values))
+    if len(set(map(repr, found))) != len(found):
+        raise ValueError(f"methods {text!r} names one twice")
+    return found
+
+
+def parse_seeds(text: str | None, count: int) -> list[int]:
+    """Seeds of a text like "0,1,5" or "0-4"; the first `count` for None. Raises ValueError."""
+    if text is None:
+        return list(range(count))
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ValueError(f"seeds {text!r}: expected numbers like 0,1,2 or a range like 0-4")
+        seeds += range(int(first), int(last if dash else first) + 1)
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds {text!r} must name at least one, each once")
+    return seeds
+
+
+def estimate_seconds(spec: RunSpec, records: Sequence[Record]) -> float | None:
+    """How long the job should take, from finished ones of the same model, device and dtype; None without any.
+
+    Time of training and evaluation is taken to grow with the documents, everything else to stay.
+    """
+    alike = [
+        r
+        for r in records
+        if r.status == "done"
+        and (r.spec.model, r.spec.device, r.spec.dtype) == (spec.model, spec.device, spec.dtype)
+        and (r.spec.method == "frozen") == (spec.method == "frozen")
+    ]
+    if not alike:
+        return None
+    last = max(alike, key=lambda r: (r.spec.method == spec.method, str(r.environment.get("timestamp"))))
+    train = _ratio(spec.train_documents, last.spec.train_documents, last, "train_documents")
+    evaluation = _ratio(
+        spec.evaluation_limit, last.spec.evaluation_limit, last, "evaluation_documents", len(spec.tasks)
+    )
+    seconds = {phase: cost.wall_seconds for phase, cost in last.costs.items()}
+    return (
+        seconds.get("load", 0)
+        + seconds.get("allocate", 0)
+        + seconds.get("train", 0) * train * spec.epochs / (last.spec.epochs or 1)
+        + seconds.get("evaluate", 0) * evaluation
+    )
+
+
+def _ratio(asked: int | None, had: int | None, last: Record, name: str, times: int = 1) -> float:
+    """Documents asked over documents the earlier record had; everything (None) counts as what the sources hold."""
+    everything = 10_500 if name == "train_documents" else 13_000
+    done = sum(d[name] for d in last.data.values()) or 1
+    return (asked * times if asked is not None else everything) / (done if had is not None else everything)
+
+
+def _positive(request: Request, *names: str) -> None:
+    for name in names:
+        if not (math.isfinite(value := getattr(request, name)) and value > 0):
+            raise ValueError(f"{name} {value} must be above 0")
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise registry.unknown("device", name, ("auto", "cpu", "cuda"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda' is not available here; use --device cpu")
+    return name
+
+
+def _fields(cls: type[Method]) -> list[tuple[dataclasses.Field, Any]]:
+    hints = typing.get_type_hints(cls)
+    return [(f, hints[f.name]) for f in dataclasses.fields(cls)]
+
+
+def _value(text: str, hint: Any, where: str) -> Any:
+    """Parse `text` as the field's type: int, float, bool, str, X | None, or tuple of str separated by "+"."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if text.lower() == "none" and type(None) in options:
+        return None
+    for option in options:
+        if typing.get_origin(option) is tuple:
+            return tuple(text.split("+"))
+        if option is bool:
+            if text.lower() in ("true", "false"):
+                return text.lower() == "true"
+        elif option in (int, float):
+            try:
+                number = option(text)
+            except ValueError:
+                continue
+            if math.isfinite(number):
+                return number
+        elif option is str or typing.get_origin(option) is typing.Literal:
+            return text
+    names = " or ".join(getattr(o, "__name__", str(o)) for o in options)
+    raise ValueError(f"{where}: {text!r} is not {names}")
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON would give it back, so that a spec read from disk equals the one that was written."""
+    return json.loads(json.dumps(values))

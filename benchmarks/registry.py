@@ -1,0 +1,86 @@
+"""Discovery by folder: every file of a folder may define contestants or suites; two of one name is an error.
+
+A new method is one new file in `baselines/`, a new suite one new file in `benchmarks/suites/`. Folders named in
+`SMOE_METHODS` (separated like PATH) are searched as well, so that a contestant can live outside this repository.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import os
+import pkgutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+import baselines
+import benchmarks.suites
+from baselines.method import Method
+from benchmarks.suite import Suite
+
+T = TypeVar("T")
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
+    """The error for a name that does not exist: says the nearest ones, or all of them where none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    return ValueError(f"unknown {kind} {name!r}; {hint}")
+
+
+def methods() -> dict[str, type[Method]]:
+    """Every contestant by name."""
+    found: dict[str, type[Method]] = {}
+    for module in (*_package(baselines), *_outside("SMOE_METHODS")):
+        for cls in vars(module).values():
+            if inspect.isclass(cls) and issubclass(cls, Method) and cls.__module__ == module.__name__:
+                if hasattr(cls, "name") and not inspect.isabstract(cls):
+                    _add(found, cls.name, cls, module)
+    return dict(sorted(found.items()))
+
+
+def suites() -> dict[str, Suite]:
+    """Every suite by name."""
+    found: dict[str, Suite] = {}
+    for module in _package(benchmarks.suites):
+        for value in vars(module).values():
+            if isinstance(value, Suite):
+                _add(found, value.name, value, module)
+    return dict(sorted(found.items()))
+
+
+def pick(kind: str, name: str, known: Mapping[str, T]) -> T:
+    """The entry of that name. Raises ValueError that lists the nearest names."""
+    if name not in known:
+        raise unknown(kind, name, known)
+    return known[name]
+
+
+def _package(package: ModuleType) -> Iterator[ModuleType]:
+    for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda i: i.name):
+        yield importlib.import_module(f"{package.__name__}.{info.name}")
+
+
+def _outside(variable: str) -> Iterator[ModuleType]:
+    for folder in filter(None, os.environ.get(variable, "").split(os.pathsep)):
+        for file in sorted(Path(folder).glob("*.py")):
+            name = f"{variable.lower()}_{file.stem}"
+            if name not in sys.modules:
+                spec = importlib.util.spec_from_file_location(name, file)
+                assert spec is not None and spec.loader is not None  # a .py file always has both
+                module = importlib.util.module_from_spec(spec)
+                sys.modules[name] = module  # dataclasses look their module up while the class is made
+                spec.loader.exec_module(module)
+            yield sys.modules[name]
+
+
+def _add(found: dict[str, T], name: str, value: T, module: ModuleType) -> None:
+    if name in found and found[name] is not value:
+        raise ValueError(f"two entries are named {name!r}; the second is in {module.__name__}")
+    found[name] = value

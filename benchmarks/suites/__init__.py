@@ -1,0 +1,1 @@
+"""The suites, one file each; found by this folder (see `benchmarks.registry`)."""

@@ -1,0 +1,28 @@
+"""The eight commonsense tasks of LLM-Adapters, DoRA, MoLA and LoRA-SMoE, under lm-eval's own definitions."""
+
+from benchmarks.suite import Suite
+
+COMMONSENSE = Suite(
+    name="commonsense",
+    summary="eight commonsense tasks, log-likelihood of the choices",
+    tasks=(
+        "boolq",
+        "piqa",
+        "social_iqa",
+        "hellaswag",
+        "winogrande",
+        "arc_easy",
+        "arc_challenge",
+        "openbookqa",
+    ),
+    headline={
+        "boolq": "acc",
+        "piqa": "acc_norm",
+        "social_iqa": "acc",
+        "hellaswag": "acc_norm",
+        "winogrande": "acc",
+        "arc_easy": "acc_norm",
+        "arc_challenge": "acc_norm",
+        "openbookqa": "acc_norm",
+    },
+)

@@ -1,0 +1,224 @@
+"""Figures of a group: each drawn from a plain list of rows, which is written as CSV beside it.
+
+A figure is a pair: `<name>_rows(group)` decides the numbers, `draw_<name>(rows)` puts exactly those on paper. So what
+is checked (the CSV) is what is shown. A figure with no rows is left out. Costs by phase are in `reports/phases.py`,
+maps over layers in `reports/maps.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from reports import stats, style
+from reports.canvas import Rows, in_order, legend_right, log_axis, method_axis, new_figure, size
+from reports.groups import Group
+from reports.phases import draw_memory, draw_time, memory_rows, time_rows
+from reports.summary import compare, references, summarise
+
+TRADE_OFFS = {
+    "trainable_params": ("Trainable parameters", "accuracy-parameters"),
+    "peak_bytes": ("Peak memory (MB)", "accuracy-memory"),
+    "total_seconds": ("Wall-clock of the whole job (s)", "accuracy-time"),
+}
+
+
+def trade_off_rows(group: Group, cost: str) -> Rows:
+    """Macro mean against a cost; `front` is 1 for methods that no other beats in both."""
+    points = [s for s in summarise(group) if s.macro is not None and s.metrics[cost] is not None]
+    front = set(stats.pareto([(s.metrics[cost] or 0.0, s.macro or 0.0) for s in points]))
+    return [
+        {
+            "method": s.row.label, "family": s.row.method, cost: s.metrics[cost], "macro_accuracy": s.macro,
+            "stderr": s.macro_stderr, "front": int(i in front), "seeds": " ".join(f"{x:.6g}" for x in s.macro_seeds),
+        }
+        for i, s in enumerate(points)
+    ]  # fmt: skip
+
+
+def draw_trade_off(rows: Rows, cost: str, title: str) -> Figure:
+    """Points with one standard error; the front as a step line; untrained methods as a level line on log axes."""
+    figure, ax = new_figure(7.4, 4.4)
+    looks = style.looks((r["method"], r["family"]) for r in rows)
+    scale = 1e-6 if cost.endswith("_bytes") else 1.0
+    many = False
+    placed = [r for r in rows if cost != "trainable_params" or r[cost] > 0]
+    for r in rows:
+        look = looks[r["method"]]
+        y = 100 * r["macro_accuracy"]
+        if r not in placed:
+            ax.axhline(
+                y, color=look["color"], linestyle=(0, (1, 2)), linewidth=1.3, label=f"{r['method']} (trains none)"
+            )
+            continue
+        error = None if r["stderr"] is None else 100 * r["stderr"]
+        ax.errorbar(
+            r[cost] * scale, y, yerr=error, color=look["color"], marker=look["marker"], markersize=size(look, 8),
+            capsize=2.5, linestyle="none", linewidth=1.1, markeredgecolor="white", markeredgewidth=0.6, zorder=3,
+            label=r["method"],
+        )  # fmt: skip
+        points = [100 * float(x) for x in r["seeds"].split()]
+        if len(points) > 1:
+            ax.plot(
+                [r[cost] * scale] * len(points), points, "o", color=look["color"], markersize=3.5, zorder=4,
+                markerfacecolor="white", markeredgewidth=0.8,
+            )  # fmt: skip
+            many = True
+    front = sorted((r[cost] * scale, 100 * r["macro_accuracy"]) for r in placed if r["front"])
+    if len(front) > 1:
+        ax.step(*zip(*front, strict=True), where="post", color="#777777", linewidth=1, zorder=1, label="Pareto front")
+    ax.set_xlabel(TRADE_OFFS[cost][0])
+    rings = "; rings: seeds" if many else ""
+    ax.set_ylabel(f"Macro mean accuracy (%), ±1 st. error{rings}")
+    if cost == "trainable_params" and placed:
+        log_axis(ax, [r[cost] for r in placed])
+    ax.set_title(title, loc="left")
+    legend_right(ax)
+    return figure
+
+
+def loss_rows(group: Group) -> Rows:
+    """Training loss at each step, mean over seeds."""
+    rows: Rows = []
+    for row in group.finished:
+        curves = [r.losses for r in row.done if r.losses]
+        for step in range(min(map(len, curves), default=0)):
+            loss = float(np.mean([curve[step] for curve in curves]))
+            rows.append({"method": row.label, "family": row.method, "step": step + 1, "loss": loss})
+    return rows
+
+
+def draw_loss(rows: Rows, title: str) -> Figure:
+    """A running mean over a tenth of the steps; what was recorded is drawn faintly behind it."""
+    figure, ax = new_figure(7.4, 4.2)
+    methods = in_order(rows)
+    looks = style.looks({r["method"]: r["family"] for r in rows}.items())
+    windows = set()
+    for method in methods:
+        losses = np.array([r["loss"] for r in rows if r["method"] == method])
+        steps = np.arange(1, len(losses) + 1)
+        window = max(1, len(losses) // 10)
+        windows.add(window)
+        smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
+        look = looks[method]
+        if window > 1 and len(methods) <= 8:
+            ax.plot(steps, losses, color=look["color"], alpha=0.18, linewidth=0.7)
+        ax.plot(steps[window - 1 :], smooth, label=method, linewidth=1.4, markersize=5, markevery=0.2, **look)
+    span = f", running mean over {max(windows)} steps" if windows and max(windows) > 1 else ""
+    ax.set_xlabel("Optimiser step")
+    ax.set_ylabel(f"Training loss{span}")
+    ax.set_title(title, loc="left")
+    legend_right(ax)
+    return figure
+
+
+def forest_rows(group: Group) -> Rows:
+    """Paired differences to each reference with their intervals; fractions."""
+    return [
+        {
+            "reference": c.reference.label, "method": c.row.label, "family": c.row.method,
+            "order": group.rows.index(c.row),
+            "difference": c.macro.value, "low": c.macro.low, "high": c.macro.high, "p_holm": c.macro_p,
+        }
+        for reference in references(group)
+        for c in compare(group, reference)
+    ]  # fmt: skip
+
+
+def draw_forest(rows: Rows, title: str) -> Figure:
+    """A panel a reference; filled marks are significant after Holm's adjustment."""
+    names = list(dict.fromkeys(r["reference"] for r in rows))
+    methods = sorted(in_order(rows), key=lambda m: next(r["order"] for r in rows if r["method"] == m))
+    figure, axes = new_figure(7.4, 1.5 + 0.29 * len(methods), columns=len(names), share_y=True)
+    looks = style.looks({r["method"]: r["family"] for r in rows}.items())
+    for ax, name in zip(np.atleast_1d(axes), names, strict=True):
+        ax.axvline(0, color="#333333", linewidth=0.9)
+        for r in [r for r in rows if r["reference"] == name]:
+            y, look = methods.index(r["method"]), looks[r["method"]]
+            if r["low"] is not None:
+                ax.plot([100 * r["low"], 100 * r["high"]], [y, y], color=look["color"], linewidth=1.6)
+            sure = r["p_holm"] is not None and r["p_holm"] < stats.ALPHA
+            ax.plot(
+                100 * r["difference"], y, marker=look["marker"], color=look["color"], markersize=size(look, 7),
+                markerfacecolor=look["color"] if sure else "white",
+            )  # fmt: skip
+        ax.set_xlabel(f"Points above {name}, 95% interval")
+        ax.xaxis.set_major_locator(MaxNLocator(6))
+        method_axis(ax, methods, "")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    marks = [
+        Line2D([], [], color="#555555", marker="o", linestyle="none", markerfacecolor=face, label=label)
+        for face, label in (("#555555", "Holm-adjusted p < 0.05"), ("white", "not significant"))
+    ]
+    figure.legend(handles=marks, loc="outside lower center", ncols=2)
+    return figure
+
+
+def task_rows(group: Group) -> Rows:
+    """Accuracy of each method and task, and its difference to the first reference (or to the mean of all methods)."""
+    summaries = [s for s in summarise(group) if s.tasks]
+    found = references(group)
+    base = {t: float(np.mean([s.tasks[t][0] for s in summaries])) for t in group.tasks} if summaries else {}
+    for s in summaries:
+        if found and s.row is found[0]:
+            base = {t: s.tasks[t][0] for t in group.tasks}
+    against = found[0].label if found else "mean of all"
+    return [
+        {
+            "method": s.row.label, "task": task, "accuracy": s.tasks[task][0], "against": against,
+            "difference": s.tasks[task][0] - base[task],
+        }
+        for s in summaries
+        for task in group.tasks
+    ]  # fmt: skip
+
+
+def draw_tasks(rows: Rows, title: str) -> Figure:
+    """Numbers are accuracies in percent, colours the difference in points."""
+    methods, tasks = in_order(rows), list(dict.fromkeys(r["task"] for r in rows))
+    grid = np.full((len(methods), len(tasks)), np.nan)
+    figure, ax = new_figure(2.6 + 0.72 * len(tasks), 1.6 + 0.27 * len(methods))
+    for r in rows:
+        grid[methods.index(r["method"]), tasks.index(r["task"])] = 100 * r["difference"]
+    limit = max(1.0, float(np.nanmax(np.abs(grid))))
+    image = ax.imshow(grid, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+    for r in rows:
+        x, y = tasks.index(r["task"]), methods.index(r["method"])
+        dark = abs(100 * r["difference"]) > 0.65 * limit
+        colour = "white" if dark else "black"
+        ax.text(x, y, f"{100 * r['accuracy']:.1f}", ha="center", va="center", fontsize=7.5, color=colour)
+    ax.set_xticks(range(len(tasks)), [t.replace("_", "\n") for t in tasks])
+    ax.set_yticks(range(len(methods)), methods)
+    ax.grid(False)
+    ax.set_title(title, loc="left")
+    figure.colorbar(image, ax=ax, label=f"points above {rows[0]['against']}", shrink=0.9)
+    return figure
+
+
+def figures(group: Group) -> dict[str, tuple[Rows, Callable[[], Figure]]]:
+    """{file stem: (plotted rows, how to draw them)} of every figure that has something to show."""
+    found: dict[str, tuple[Rows, Callable[[], Figure]]] = {}
+
+    def add(name: str, rows: Rows, draw: Callable[[], Figure]) -> None:
+        if rows:
+            found[name] = (rows, draw)
+
+    def trade_off(cost: str, label: str, stem: str) -> None:
+        rows = trade_off_rows(group, cost)
+        short = label.split(" (")[0].lower()
+        add(stem, rows, lambda: draw_trade_off(rows, cost, f"Accuracy against {short}"))
+
+    for cost, (label, stem) in TRADE_OFFS.items():
+        trade_off(cost, label, stem)
+    memory, time, loss = memory_rows(group), time_rows(group), loss_rows(group)
+    forest, tasks = forest_rows(group), task_rows(group)
+    add("memory", memory, lambda: draw_memory(memory, "Peak memory by phase"))
+    add("time", time, lambda: draw_time(time, "Wall-clock by phase"))
+    add("loss", loss, lambda: draw_loss(loss, "Training loss"))
+    add("differences", forest, lambda: draw_forest(forest, "Paired differences of the macro mean"))
+    add("tasks", tasks, lambda: draw_tasks(tasks, "Accuracy by task (%)"))
+    return found

@@ -1,0 +1,139 @@
+"""A group of records, condensed: one `Summary` a row and the paired `Comparison`s to the reference methods.
+
+Everything tables and figures show is taken from here, so that a number is computed in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from reports import stats
+from reports.groups import Group, Row
+from results.metrics import METRICS, macro_accuracy
+from results.record import Record
+
+REFERENCES = ("lora", "molora")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One row of the main table; accuracies are fractions, what is not known is None."""
+
+    row: Row
+    tasks: dict[str, tuple[float, float | None]]  # mean over seeds and standard error over documents
+    macro: float | None
+    macro_stderr: float | None  # over documents
+    macro_deviation: float | None  # over seeds
+    macro_seeds: tuple[float, ...]  # macro mean of each seed
+    metrics: dict[str, float | None]  # mean over seeds of each row of results.metrics
+    best: bool
+    tied: bool  # not to be told from the best
+    note: str  # what went wrong, if anything
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method against a reference on the same documents."""
+
+    row: Row
+    reference: Row
+    macro: stats.Difference
+    macro_p: float | None  # Holm-adjusted over methods
+    tasks: dict[str, tuple[float, float, float | None]]  # difference, McNemar p, Holm-adjusted over methods
+    seeds: list[int]  # that both have
+    documents: int
+
+
+@lru_cache(maxsize=256)
+def summarise(group: Group) -> list[Summary]:
+    """One summary a row, in the group's order; failed rows have no numbers but a note."""
+    best, tied = "", set[str]()
+    if group.finished:
+        outcomes = {row.label: [row.outcomes(task) for task in group.tasks] for row in group.finished}
+        best, tied = stats.ties_with_best(outcomes)
+    return [_summary(group, row, row.label == best, row.label in tied) for row in group.rows]
+
+
+@lru_cache(maxsize=256)
+def compare(group: Group, reference: Row) -> list[Comparison]:
+    """Every other finished row against `reference`; p-values are adjusted over these rows."""
+    found = []
+    for row in group.finished:
+        if row is reference:
+            continue
+        seeds = sorted(set(row.seeds) & set(reference.seeds))
+        differences = [
+            row.outcomes(task, seeds or None) - reference.outcomes(task, seeds or None) for task in group.tasks
+        ]
+        pairs = zip(group.tasks, differences, strict=True)
+        tasks = {task: (float(d.mean()), stats.mcnemar(d)) for task, d in pairs}
+        found.append((row, stats.paired_bootstrap(differences), tasks, seeds, sum(map(len, differences))))
+    macro = stats.holm({row.label: difference.p for row, difference, *_ in found})
+    adjusted = {task: stats.holm({row.label: tasks[task][1] for row, _, tasks, *_ in found}) for task in group.tasks}
+    return [
+        Comparison(
+            row,
+            reference,
+            difference,
+            macro[row.label],
+            {task: (*tasks[task], adjusted[task][row.label]) for task in group.tasks},
+            seeds,
+            documents,
+        )
+        for row, difference, tasks, seeds, documents in found
+    ]
+
+
+def references(group: Group) -> list[Row]:
+    """The finished rows that others are compared with; of several rows of one method the first."""
+    return [row for name in REFERENCES for row in [r for r in group.finished if r.method == name][:1]]
+
+
+def detectable(comparisons: Sequence[Comparison]) -> tuple[float, float] | None:
+    """(smallest, largest) over the comparisons of the smallest difference each could have detected."""
+    known = [stats.minimum_detectable(c.macro.stderr) for c in comparisons if c.macro.stderr]
+    return (min(known), max(known)) if known else None
+
+
+def _summary(group: Group, row: Row, best: bool, tied: bool) -> Summary:
+    tasks: dict[str, tuple[float, float | None]] = {}
+    seeds: tuple[float, ...] = ()
+    macro: float | None = None
+    stderr: float | None = None
+    deviation: float | None = None
+    if row.done:
+        for task in group.tasks:
+            accuracy = float(np.mean([(r.scores or {})[task].value for r in row.done]))
+            # lm-eval's own standard error for a single seed; from the averaged outcomes for several
+            only = (row.done[0].scores or {})[task].stderr if len(row.done) == 1 else None
+            tasks[task] = accuracy, stats.standard_error(row.outcomes(task)) if only is None else only
+        seeds = tuple(value for r in row.done if (value := macro_accuracy(r)) is not None)
+        if seeds:
+            macro, deviation = stats.seed_summary(seeds)
+        stderr = stats.macro_standard_error([error for _, error in tasks.values()])
+    metrics = {m.name: _mean([m.get(r) for r in row.done or row.failed[-1:]]) for m in METRICS}
+    return Summary(row, tasks, macro, stderr, deviation, seeds, metrics, best, tied, _note(row))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
+
+
+def _note(row: Row) -> str:
+    """Why jobs of the row failed, one reason a seed."""
+    reasons = []
+    for record in row.failed:
+        reached = f" in {list(record.costs)[-1]}" if record.costs else ""
+        which = f"seed {record.spec.seed} " if row.done or len(row.failed) > 1 else ""
+        reasons.append(f"{which}failed{reached}: {_short(record)}")
+    return "; ".join(reasons)
+
+
+def _short(record: Record) -> str:
+    text = " ".join((record.error or "no reason recorded").split())
+    return text if len(text) <= 160 else text[:159] + "…"

@@ -1,0 +1,286 @@
+"""Which table shows what: the main table, its compact forms, and the paired differences.
+
+Percent appears here and nowhere before. A CSV holds the same numbers as stored: fractions, bytes, seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Group as RichGroup
+from rich.console import RenderableType
+from rich.text import Text
+
+from reports import stats
+from reports.groups import Group, make_groups
+from reports.render import NOTHING, Table, terminal_table, terminal_width
+from reports.summary import Comparison, Summary, compare, detectable, references, summarise
+from results.metrics import METRICS, Metric, metric
+from results.record import PHASES, Record
+
+EMBEDDED = "embedded split, not comparable with published numbers"
+TIE = " ≈"
+_SHOWN = {"fraction": ("%", 100.0), "bytes": ("MB", 1e-6), "seconds": ("s", 1.0), "params": ("", 1.0)}
+
+ACCURACY = ("tasks", "macro")
+COST = (
+    "trainable_params", "after_pruning_params", "adapter_bytes",
+    *(f"peak_{phase}_bytes" for phase in PHASES),
+    *(f"{phase}_seconds" for phase in PHASES), "total_seconds", "train_speed",
+)  # fmt: skip
+COMPACT = ("macro", "tasks", "trainable_params", "peak_bytes", "total_seconds")
+
+
+def main_tables(group: Group, columns: Sequence[str] | None = None) -> list[Table]:
+    """Accuracy and cost; one table of the chosen columns when given ("macro", "tasks", a task or a metric's name)."""
+    summaries = summarise(group)
+    if columns is not None:
+        return [_table(group, summaries, columns, "Results", accuracy_notes(group, summaries))]
+    return [
+        _table(group, summaries, ACCURACY, "Accuracy (%)", accuracy_notes(group, summaries)),
+        _table(group, summaries, COST, "Cost", cost_notes(group), drop_empty=True),
+    ]
+
+
+def compact_table(group: Group) -> Table:
+    """The few columns that fit a README or a wide terminal."""
+    summaries = summarise(group)
+    return _table(group, summaries, COMPACT, "", _compact_notes(group, summaries), compact=True)
+
+
+def main_csv(group: Group) -> list[dict[str, Any]]:
+    """Everything the main tables show and every other metric, unrounded units; one dictionary a row."""
+    rows = []
+    for s in summarise(group):
+        row: dict[str, Any] = {
+            "method": s.row.label,
+            "status": "done" if s.row.done and not s.row.failed else "partial" if s.row.done else "failed",
+            "seeds": " ".join(map(str, s.row.seeds)),
+            "macro_accuracy": s.macro,
+            "macro_stderr": s.macro_stderr,
+            "macro_seed_sd": s.macro_deviation,
+            "best": int(s.best),
+            "tied_with_best": int(s.tied),
+        }
+        for task in group.tasks:
+            row[f"{task}"], row[f"{task}_stderr"] = s.tasks.get(task, (None, None))
+        row.update({m.name: s.metrics[m.name] for m in METRICS if m.name != "macro_accuracy"})
+        rows.append({**row, "note": s.note or None})
+    return rows
+
+
+def paired_table(group: Group) -> tuple[list[Table], list[dict[str, Any]]]:
+    """Differences to each reference in points, as tables and as rows for a CSV."""
+    tables, rows = [], []
+    for reference in references(group):
+        comparisons = compare(group, reference)
+        if comparisons:
+            tables.append(_paired(group, comparisons))
+            rows += [_paired_row(c) for c in comparisons]
+    return tables, rows
+
+
+def terminal(records: Sequence[Record], width: int = 200) -> RenderableType:
+    """The end of a run: a compact table a group, in two parts where the terminal is narrow."""
+    if not records:
+        return Text("No record to show.")
+    parts: list[RenderableType] = []
+    for group in make_groups(records, auto_split=True):
+        summaries = summarise(group)
+        notes = _compact_notes(group, summaries)
+        whole = _table(group, summaries, COMPACT, group.title, notes, compact=True)
+        if terminal_width(whole) <= width:
+            parts.append(terminal_table(whole))
+            continue
+        short = [c for c in COMPACT if c != "tasks"]
+        parts.append(terminal_table(_table(group, summaries, short, group.title, (), compact=True)))
+        scored = [s for s in summaries if s.tasks]
+        fitting = max(1, (width - max(len(row.label) for row in group.rows) - 3) // 13)
+        for start in range(0, len(group.tasks) if scored else 0, fitting):
+            part = group.tasks[start : start + fitting]
+            parts.append(terminal_table(_table(group, scored, part, "", (), compact=True)))
+        parts.append(Text("\n".join(notes)))
+    return RichGroup(*parts)
+
+
+def accuracy_notes(group: Group, summaries: Sequence[Summary]) -> tuple[str, ...]:
+    """What has to be said below a table of accuracies."""
+    notes = []
+    if group.embedded:
+        notes.append(f"Data: {EMBEDDED}.")
+    if any(s.macro is not None for s in summaries):
+        tie = "; ≈: not to be told from it (paired bootstrap, Holm-adjusted p ≥ 0.05)" if _any_tie(summaries) else ""
+        notes.append(f"± is one standard error over documents. Bold: highest macro mean{tie}.")
+        seeds = sorted({seed for s in summaries for seed in s.row.seeds})
+        if any(s.macro_deviation is not None for s in summaries):
+            notes.append(f"Seeds {', '.join(map(str, seeds))}; SD is over seeds.")
+        else:
+            notes.append("One seed: how much another seed would change is not known.")
+    notes.append(_detectable_note(group))
+    if group.differing:
+        notes.append(f"Allowed to differ between these records: {', '.join(sorted(group.differing))}.")
+    return tuple(note for note in notes if note)
+
+
+def cost_notes(group: Group) -> tuple[str, ...]:
+    devices = sorted({r.spec.device for r in group.records})
+    kind = "allocated on the device" if devices == ["cuda"] else "resident size of the process"
+    name = group.shared.get("device_name")
+    versions = ", ".join(f"{n} {group.shared[n]}" for n in ("torch", "transformers", "peft") if group.shared.get(n))
+    where = ", ".join(str(x) for x in (name or "/".join(devices), group.shared.get("dtype"), versions) if x)
+    return (
+        f"Peak memory: {kind}, base model included, MB = 10^6 bytes. "
+        "Time: wall-clock in s; allocate is the method's own search.",
+        f"Measured on {where}.",
+    )
+
+
+def _compact_notes(group: Group, summaries: Sequence[Summary]) -> tuple[str, ...]:
+    failures = tuple(f"{s.row.label}: {s.note}." for s in summaries if s.note)
+    return (*failures, *accuracy_notes(group, summaries))
+
+
+def _any_tie(summaries: Sequence[Summary]) -> bool:
+    return any(s.tied for s in summaries)
+
+
+def _detectable_note(group: Group) -> str:
+    found = references(group)
+    compared = [(row, comparisons) for row in found if (comparisons := compare(group, row))]
+    if not compared:
+        return "Smallest detectable difference: not known, no finished lora or molora to compare with another."
+    for row, comparisons in compared:
+        if span := _span(comparisons):
+            return (
+                f"Smallest difference to {row.label} that these documents could detect (two-sided 5%, power 80%): "
+                f"{span} of the macro mean."
+            )
+    return "Smallest detectable difference: not known, these documents do not tell the methods apart at all."
+
+
+def _span(comparisons: Sequence[Comparison]) -> str | None:
+    """Points that could have been detected; a range where the methods differ."""
+    found = detectable(comparisons)
+    if found is None:
+        return None
+    low, high = (f"{100 * x:.1f}" for x in found)
+    return f"{low} points" if low == high else f"{low} to {high} points, depending on the method,"
+
+
+def _table(
+    group: Group,
+    summaries: Sequence[Summary],
+    columns: Sequence[str],
+    title: str,
+    notes: tuple[str, ...],
+    drop_empty: bool = False,
+    compact: bool = False,
+) -> Table:
+    """drop_empty: leave out metrics that no row has. compact: no error per task, rounded counts, no note column."""
+    made: list[tuple[str, Callable[[Summary], str]]] = [("Method", lambda s: s.row.label)]
+    bold_column = None
+    for name in columns:
+        if name == "tasks":
+            made += [(task, _task_cell(task, compact)) for task in group.tasks]
+        elif name in group.tasks:
+            made.append((name, _task_cell(name, compact)))
+        elif name == "macro":
+            bold_column = len(made)
+            made.append(("Macro mean", _macro_cell))
+            if any(s.macro_deviation is not None for s in summaries):
+                made.append(("SD (seeds)", lambda s: _percent(s.macro_deviation)))
+        else:
+            row = metric(name)
+            if not drop_empty or any(s.metrics[name] is not None for s in summaries):
+                made.append((_heading(row), _metric_cell(row, compact)))
+    if any(s.note for s in summaries) and not compact:
+        made.append(("Note", lambda s: s.note))
+    rows = tuple(tuple(cell(s) for _, cell in made) for s in summaries)
+    bold = frozenset((i, bold_column) for i, s in enumerate(summaries) if s.best and bold_column is not None)
+    left = frozenset({0, len(made) - 1}) if made[-1][0] == "Note" else frozenset({0})
+    full = f"{title}: {group.title}" if title and title != group.title else title
+    return Table(full, tuple(name for name, _ in made), rows, left, bold, notes)
+
+
+def _heading(row: Metric) -> str:
+    unit = _SHOWN.get(row.unit, (row.unit, 1.0))[0]
+    return f"{row.label} ({unit})" if unit else row.label
+
+
+def _metric_cell(row: Metric, compact: bool) -> Callable[[Summary], str]:
+    factor = _SHOWN.get(row.unit, ("", 1.0))[1]
+
+    def cell(s: Summary) -> str:
+        value = s.metrics[row.name]
+        if compact and row.unit == "params" and value is not None and value >= 1e5:
+            return f"{value / 1e6:,.2f}M"
+        return NOTHING if value is None else format(value * factor, row.format)
+
+    return cell
+
+
+def _task_cell(task: str, compact: bool) -> Callable[[Summary], str]:
+    def cell(s: Summary) -> str:
+        value, error = s.tasks.get(task, (None, None))
+        return _percent(value, None if compact else error)
+
+    return cell
+
+
+def _macro_cell(s: Summary) -> str:
+    return _percent(s.macro, s.macro_stderr) + (TIE if s.tied else "")
+
+
+def _percent(value: float | None, error: float | None = None) -> str:
+    if value is None:
+        return NOTHING
+    return f"{100 * value:.1f}" + (f" ± {100 * error:.1f}" if error is not None else "")
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def _p(value: float | None) -> str:
+    return NOTHING if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _paired(group: Group, comparisons: Sequence[Comparison]) -> Table:
+    reference = comparisons[0].reference
+    rows = []
+    for c in comparisons:
+        d = c.macro
+        interval = NOTHING if d.low is None or d.high is None else f"{_points(d.low)} to {_points(d.high)}"
+        tasks = []
+        for task in group.tasks:
+            value, _, adjusted = c.tasks[task]
+            tasks.append(_points(value) + (" *" if adjusted is not None and adjusted < stats.ALPHA else ""))
+        rows.append((c.row.label, _points(d.value), interval, _p(d.p), _p(c.macro_p), *tasks))
+    seeds = ", ".join(map(str, comparisons[0].seeds)) or "none"
+    notes = [
+        "Points of accuracy on the same documents. Interval and p: paired bootstrap over documents, stratified by "
+        f"task; Holm over {_methods(len(comparisons))}. *: exact McNemar p, Holm-adjusted over methods, below 0.05.",
+        f"Documents: {comparisons[0].documents}; seeds in common: {seeds}.",
+    ]
+    if span := _span(comparisons):
+        notes.append(f"Smallest detectable difference (two-sided 5%, power 80%): {span.rstrip(',')}.")
+    if group.embedded:
+        notes.append(f"Data: {EMBEDDED}.")
+    columns = ("Method", "Macro mean", "95% interval", "p", "p (Holm)", *group.tasks)
+    return Table(f"Difference to {reference.label}: {group.title}", columns, tuple(rows), notes=tuple(notes))
+
+
+def _methods(number: int) -> str:
+    return f"{number} method{'s' if number != 1 else ''}"
+
+
+def _paired_row(c: Comparison) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "method": c.row.label, "reference": c.reference.label, "documents": c.documents,
+        "seeds": " ".join(map(str, c.seeds)), "difference": c.macro.value, "stderr": c.macro.stderr,
+        "low": c.macro.low, "high": c.macro.high, "p": c.macro.p, "p_holm": c.macro_p,
+    }  # fmt: skip
+    for task, (value, p, adjusted) in c.tasks.items():
+        row.update({task: value, f"{task}_p": p, f"{task}_p_holm": adjusted})
+    return row

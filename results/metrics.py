@@ -1,0 +1,132 @@
+"""Every number a report can show, one row a metric, each with the way to get it from a record.
+
+A new metric is one new row. A value that was not measured is `None` and stays `None`: no row turns it into a number.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from results.record import PHASES, Cost, Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One row of the table."""
+
+    name: str
+    unit: str  # of the value as stored: "fraction", "params", "bytes", "seconds", "tokens/second"
+    direction: str  # "higher" or "lower" is better
+    label: str  # column heading, without the unit
+    format: str  # Python format specification of the number as a report shows it
+    get: Callable[[Record], float | None]
+
+
+def macro_accuracy(record: Record) -> float | None:
+    """Mean over the spec's tasks, each with the same weight; None unless every one has a score."""
+    scores = record.scores
+    if not scores or any(task not in scores for task in record.spec.tasks):
+        return None
+    return sum(scores[task].value for task in record.spec.tasks) / len(record.spec.tasks)
+
+
+def micro_accuracy(record: Record) -> float | None:
+    """Mean over documents, so that large tasks weigh more; None unless every task has a score."""
+    scores = record.scores
+    if not scores or any(task not in scores for task in record.spec.tasks):
+        return None
+    documents = sum(scores[task].count for task in record.spec.tasks)
+    return sum(scores[t].value * scores[t].count for t in record.spec.tasks) / documents if documents else None
+
+
+def phase_peak_bytes(record: Record, phase: str) -> int | None:
+    """Peak of one phase: what the allocator gave out on CUDA, the resident size of the process on a CPU."""
+    cost = record.costs.get(phase)
+    return None if cost is None else _peak(record, cost)
+
+
+def peak_bytes(record: Record) -> int | None:
+    """Largest peak among the measured phases."""
+    known = [peak for cost in record.costs.values() if (peak := _peak(record, cost)) is not None]
+    return max(known, default=None)
+
+
+def wall_seconds(record: Record, phase: str | None = None) -> float | None:
+    """Wall-clock of one phase, or of all together; None when it was not reached."""
+    if phase is not None:
+        cost = record.costs.get(phase)
+        return None if cost is None else cost.wall_seconds
+    known = [cost.wall_seconds for cost in record.costs.values()]
+    return sum(known) if known and None not in known else None
+
+
+def tokens_per_second(record: Record, phase: str) -> float | None:
+    """Tokens through the model, padding left out, by wall-clock; None for a phase that saw none."""
+    cost = record.costs.get(phase)
+    if cost is None or not cost.tokens or not cost.wall_seconds:
+        return None
+    return cost.tokens / cost.wall_seconds
+
+
+def _peak(record: Record, cost: Cost) -> int | None:
+    return cost.peak_allocated_bytes if record.spec.device == "cuda" else cost.peak_resident_bytes
+
+
+def _parameters(field: str) -> Callable[[Record], float | None]:
+    return lambda record: None if record.parameters is None else getattr(record.parameters, field)
+
+
+def _phase(get: Callable[[Record, str], float | None], phase: str) -> Callable[[Record], float | None]:
+    return lambda record: get(record, phase)
+
+
+def _count(name: str, label: str, field: str) -> Metric:
+    return Metric(name=name, unit="params", direction="lower", label=label, format=",.0f", get=_parameters(field))
+
+
+def _memory(name: str, label: str, get: Callable[[Record], float | None], format: str = ",.0f") -> Metric:
+    return Metric(name=name, unit="bytes", direction="lower", label=label, format=format, get=get)
+
+
+def _time(name: str, label: str, get: Callable[[Record], float | None]) -> Metric:
+    return Metric(name=name, unit="seconds", direction="lower", label=label, format=",.1f", get=get)
+
+
+def _accuracy(name: str, label: str, get: Callable[[Record], float | None]) -> Metric:
+    return Metric(name=name, unit="fraction", direction="higher", label=label, format=".1f", get=get)
+
+
+def _speed(name: str, label: str, phase: str) -> Metric:
+    get = _phase(tokens_per_second, phase)
+    return Metric(name=name, unit="tokens/second", direction="higher", label=label, format=",.0f", get=get)
+
+
+METRICS: tuple[Metric, ...] = (
+    _accuracy("macro_accuracy", "Macro mean", macro_accuracy),
+    _accuracy("micro_accuracy", "Micro mean", micro_accuracy),
+    _count("trainable_params", "Trainable", "trainable"),
+    _count("after_pruning_params", "After pruning", "after_pruning"),
+    _count("expert_params", "Experts", "experts"),
+    _count("router_params", "Router", "router"),
+    _count("active_params", "Active per token", "active_per_token"),
+    _count("total_params", "Total", "total"),
+    _memory("adapter_bytes", "Adapter", _parameters("adapter_bytes"), ",.1f"),
+    _memory("peak_bytes", "Peak memory", peak_bytes),
+    *(_memory(f"peak_{phase}_bytes", f"Peak, {phase}", _phase(phase_peak_bytes, phase)) for phase in PHASES),
+    _time("total_seconds", "Time", wall_seconds),
+    *(_time(f"{phase}_seconds", f"Time, {phase}", _phase(wall_seconds, phase)) for phase in PHASES),
+    _speed("train_speed", "Train speed", "train"),
+    _speed("evaluate_speed", "Evaluate speed", "evaluate"),
+)
+
+
+def metric(name: str) -> Metric:
+    """The row called `name`. Raises ValueError with the nearest names."""
+    for row in METRICS:
+        if row.name == name:
+            return row
+    names = [row.name for row in METRICS]
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names
+    raise ValueError(f"no metric {name!r}; nearest: {', '.join(near)}")

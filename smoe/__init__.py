@@ -1,0 +1,65 @@
+"""LoRA-SMoE: mixtures of LoRA experts, as many per weight block as the tasks' gradients say (arXiv 2505.06272).
+
+    probe = {"boolq": [batch, ...], "piqa": [batch, ...]}      # input_ids, attention_mask, labels: (B, S)
+    measured = sensitivity(model, probe)                       # S_k(W) = mean over samples of ||dL_n / dW||_F^2
+    experts = allocate(measured.scores, budget=Budget(mean_experts=4))
+    model = get_peft_model(model, SMoEConfig(r=8, expert_pattern=experts))
+    ...                                                        # train, save_pretrained, from_pretrained as in PEFT
+
+Importing this package registers the tuner with PEFT.
+
+Dimension letters, one meaning in the whole repository:
+B batch, S sequence, T tokens (B S flattened), I in, O out, R rank, E experts, K top-k.
+"""
+
+from smoe import registration  # isort: skip  # adds the member of PeftType that the configuration refers to
+from smoe.allocation import (
+    Budget,
+    BudgetError,
+    allocate,
+    block_kind,
+    block_params,
+    grouped,
+    load_flat,
+    released_votes,
+    save_flat,
+    votes,
+)
+from smoe.blocks import DEFAULT_TARGETS, block_shapes, find_blocks
+from smoe.config import SMoEConfig
+from smoe.diagnostics import BlockRouting, RoutingReport, record_routing
+from smoe.layer import SMoELinear
+from smoe.model import SMoEModel, experts_per_block, parameter_counts, smoe_layers
+from smoe.routing import balance_loss, route
+from smoe.sensitivity import Sensitivity, sensitivity
+
+registration.register()
+
+__all__ = [
+    "DEFAULT_TARGETS",
+    "BlockRouting",
+    "Budget",
+    "BudgetError",
+    "RoutingReport",
+    "SMoEConfig",
+    "SMoELinear",
+    "SMoEModel",
+    "Sensitivity",
+    "allocate",
+    "balance_loss",
+    "block_kind",
+    "block_params",
+    "block_shapes",
+    "experts_per_block",
+    "find_blocks",
+    "grouped",
+    "load_flat",
+    "parameter_counts",
+    "record_routing",
+    "released_votes",
+    "route",
+    "save_flat",
+    "sensitivity",
+    "smoe_layers",
+    "votes",
+]

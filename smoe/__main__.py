@@ -1,0 +1,239 @@
+"""Score, allocate and look, without the harness: `python -m smoe sensitivity | allocate | show`.
+
+    python -m smoe sensitivity MODEL samples.jsonl --out scores.json      # lines of {"task", "prompt", "answer"}
+    python -m smoe allocate scores.json --mean 4 --out experts.json       # the authors' flat JSON
+    python -m smoe show experts.json --png experts.png                    # layers x projections, also of scores.json
+
+`SMoEConfig(expert_pattern=smoe.load_flat("experts.json"))` takes it from there. This file alone reads data and draws.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from smoe.allocation import GROUPINGS, RULES, Budget, allocate, load_flat, save_flat
+from smoe.heatmap import Grid, colour, grid_of
+from smoe.sensitivity import Sensitivity, sensitivity
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="LoRA-SMoE: sensitivity, allocation, heat maps.")
+console = Console()
+ScoresFile = Annotated[Path, typer.Argument(help="what `sensitivity` wrote")]
+
+
+@app.command("sensitivity")
+def score(
+    model: Annotated[str, typer.Argument(help="folder or hub id of a causal language model with its tokenizer")],
+    data: Annotated[Path, typer.Argument(help='JSONL of {"task": ..., "prompt": ..., "answer": ...}')],
+    out: Annotated[Path, typer.Option(help="where the artefact goes")] = Path("scores.json"),
+    samples: Annotated[int, typer.Option(min=1, help="samples per task, drawn with --seed")] = 8,
+    seed: Annotated[int, typer.Option(help="of the draw")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="changes speed and memory, not scores")] = 4,
+    max_length: Annotated[int, typer.Option(min=2, help="tokens; prompts are cut from the left, answers never")] = 512,
+    mode: Annotated[str, typer.Option(help="paper: the formula; released: as the released code measures")] = "paper",
+    targets: Annotated[str, typer.Option(help="comma-separated block names, or all-linear")] = "",
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu or cuda; default: cuda where there is one")] = "",
+) -> None:
+    """Score every block of a model on a few samples of each task."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from smoe.blocks import ALL_LINEAR, block_shapes
+
+    if dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"dtype {dtype!r} is not one of float32, bfloat16")
+    drawn = draw(read_lines(data), samples, seed)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    probe = {task: tokenised(rows, tokenizer, batch_size, max_length) for task, rows in drawn.items()}
+    network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
+    network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    wanted = targets if targets in ("", ALL_LINEAR) else targets.split(",")
+    facts: dict[str, Any] = {"seed": seed, "dtype": dtype, "shapes": block_shapes(network, wanted or None)}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        step = bar.add_task("samples", total=sum(map(len, drawn.values())))
+        measured = sensitivity(
+            network,
+            probe,
+            target_modules=wanted or None,
+            mode=mode,
+            metadata=facts,
+            progress=lambda done, total: bar.update(step, completed=done, total=total),
+        )
+    measured.save(out)
+    console.print(f"scores of {len(facts['shapes'])} blocks on {len(probe)} tasks: {out}")
+
+
+@app.command("allocate")
+def hand_out(
+    scores: ScoresFile,
+    out: Annotated[Path, typer.Option(help="flat JSON of block: experts")] = Path("experts.json"),
+    mean: Annotated[float | None, typer.Option(help="budget: mean experts per block")] = None,
+    total: Annotated[int | None, typer.Option(help="budget: experts in all")] = None,
+    params: Annotated[int | None, typer.Option(help="budget: trainable parameters, routers included")] = None,
+    rule: Annotated[str, typer.Option(help=" | ".join(RULES))] = "votes",
+    grouping: Annotated[str, typer.Option(help=" | ".join(GROUPINGS))] = "attention-mlp",
+    min_experts: Annotated[int, typer.Option(min=0)] = 0,
+    max_experts: Annotated[int | None, typer.Option(min=1)] = None,
+    r: Annotated[int, typer.Option(min=1, help="rank, for a budget in parameters")] = 8,
+) -> None:
+    """Turn scores into experts per block under a budget."""
+    measured = Sensitivity.load(scores)
+    shapes = measured.metadata.get("shapes")
+    experts = allocate(
+        measured.scores,
+        budget=Budget(mean_experts=mean, total_experts=total, trainable_params=params),
+        rule=rule,
+        grouping=grouping,
+        min_experts=min_experts,
+        max_experts=max_experts,
+        shapes=shapes and {block: (shape[0], shape[1]) for block, shape in shapes.items()},
+        r=r,
+    )
+    save_flat(out, experts)
+    counts = sorted(set(experts.values()))
+    table = Table("experts", "blocks", title=f"{sum(experts.values())} experts in {len(experts)} blocks: {out}")
+    for count in counts:
+        table.add_row(str(count), str(sum(value == count for value in experts.values())))
+    console.print(table)
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="scores of `sensitivity` or experts of `allocate`")],
+    png: Annotated[Path | None, typer.Option(help="also draw to this file (needs matplotlib)")] = None,
+    task: Annotated[str, typer.Option(help="one task of a scores file; default: all, each normalised")] = "",
+) -> None:
+    """Draw a heat map, layers by projections, of scores or of experts."""
+    grids = grids_of(file, task)
+    for grid in grids:
+        draw_terminal(grid)
+    if png is not None:
+        draw_png(grids, png)
+        console.print(f"drawn: {png}")
+
+
+def grids_of(file: Path, task: str) -> list[Grid]:
+    """The heat maps of a file: one of experts, or one for each task's scores."""
+    body = json.loads(file.read_text(encoding="utf-8"))
+    if not (isinstance(body, dict) and "format" in body):
+        return [grid_of(load_flat(file), "experts per block", whole=True)]
+    measured = Sensitivity.load(file)
+    if task and task not in measured.scores:
+        raise ValueError(f"task {task!r} is not in {file}: {', '.join(measured.scores)}")
+    chosen = [task] if task else list(measured.scores)
+    return [grid_of(measured.scores[name], f"sensitivity, {name}", whole=False) for name in chosen]
+
+
+def read_lines(path: Path) -> dict[str, list[tuple[str, str]]]:
+    """Read JSONL to task -> [(prompt, answer)]. Raises ValueError naming the line that is wrong."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}: not JSON: {error}") from error
+        names = ("task", "prompt", "answer")
+        if not isinstance(row, dict) or not all(isinstance(row.get(n), str) and row[n] for n in names):
+            raise ValueError(f"{path}, line {number}: needs the non-empty strings {', '.join(names)}")
+        found.setdefault(row["task"], []).append((row["prompt"], row["answer"]))
+    if not found:
+        raise ValueError(f"{path} has no samples")
+    return found
+
+
+def draw(rows: dict[str, list[tuple[str, str]]], samples: int, seed: int) -> dict[str, list[tuple[str, str]]]:
+    """Draw up to `samples` of each task; a task's draw does not depend on the other tasks."""
+    return {task: random.Random(f"{seed} {task}").sample(all_, min(samples, len(all_))) for task, all_ in rows.items()}
+
+
+def tokenised(rows: list[tuple[str, str]], tokenizer: Any, size: int, max_length: int) -> list[dict[str, Any]]:
+    """Make right-padded batches with -100 in place of the prompt's labels."""
+    import torch
+
+    pairs = []
+    for prompt, answer in rows:
+        context, whole = tokenizer(prompt)["input_ids"], tokenizer(prompt + answer)["input_ids"]
+        answered = len(whole) - len(context)
+        if answered < 1 or answered >= max_length:
+            raise ValueError(f"the answer {answer[:60]!r} has {answered} tokens of at most {max_length - 1}")
+        pairs.append((whole[-max_length:], answered))
+    batches = []
+    for start in range(0, len(pairs), size):
+        chunk = pairs[start : start + size]
+        width = max(len(tokens) for tokens, _ in chunk)
+        ids = torch.zeros(len(chunk), width, dtype=torch.long)
+        mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+        for row, (tokens, answered) in enumerate(chunk):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            mask[row, : len(tokens)] = 1
+            labels[row, len(tokens) - answered : len(tokens)] = torch.tensor(tokens[-answered:])
+        batches.append({"input_ids": ids, "attention_mask": mask, "labels": labels})
+    return batches
+
+
+def draw_terminal(grid: Grid) -> None:
+    """Print one line a layer."""
+    console.print(Text(grid.title + ("" if grid.whole else ", colours on a log scale"), style="bold"))
+    names = [column.removesuffix("_proj")[:9] for column in grid.columns]
+    console.print(Text("layer " + "".join(f"{name:^10}" for name in names)))
+    for row, values in zip(grid.rows, grid.values, strict=True):
+        line = Text(f"{row:>5} ")
+        for value in values:
+            if value is None:
+                line.append(" " * 10)
+                continue
+            red, green, blue = colour(grid.share(value))
+            front = "black" if 0.3 * red + 0.6 * green + 0.1 * blue > 110 else "white"
+            text = f"{value:g}" if grid.whole else f"{value:.2g}"
+            line.append(f"{text:^10}", Style(color=front, bgcolor=f"rgb({red},{green},{blue})"))
+        console.print(line, soft_wrap=True)
+
+
+def draw_png(grids: list[Grid], path: Path) -> None:
+    """Draw the heat maps side by side."""
+    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.figure import Figure
+
+    height = max(len(grid.rows) for grid in grids)
+    size = (max(len(g.columns) for g in grids) * 0.55 * len(grids) + 1.5, height * 0.22 + 1.8)
+    figure = Figure(figsize=(max(size[0], 4), max(size[1], 3)), layout="constrained")
+    for axis, grid in zip(figure.subplots(1, len(grids), squeeze=False)[0], grids, strict=True):
+        numbers = [[float("nan") if v is None else v for v in row] for row in grid.values]
+        scale: Normalize = Normalize(0, max(grid.largest, 1))
+        if not grid.whole and grid.smallest < grid.largest:
+            scale = LogNorm(grid.smallest, grid.largest)
+        image = axis.imshow(numbers, aspect="auto", cmap="viridis", norm=scale)
+        axis.set_title(grid.title, fontsize=9)
+        axis.set_xticks(range(len(grid.columns)), grid.columns, rotation=60, ha="right", fontsize=7)
+        axis.set_yticks(range(len(grid.rows)), grid.rows, fontsize=6)
+        axis.set_ylabel("layer")
+        bar = figure.colorbar(image, ax=axis, label="experts" if grid.whole else "mean squared gradient norm")
+        if grid.whole:
+            bar.set_ticks(list(range(round(grid.largest) + 1)))
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    try:
+        app()
+    except (ValueError, OSError, ImportError) as error:
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""What the routers of a model do: load of each expert, dead experts, entropy, per block, with padding left out.
+
+with record_routing(model, pad_token_id=tokenizer.pad_token_id) as report:
+    model(**batch)                                # any number of forward passes, generation included
+report["model.layers.0.self_attn.q_proj"].load
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from smoe.model import SMoEModel, smoe_layers
+from smoe.routing import chosen_experts, route
+
+
+@dataclass
+class BlockRouting:
+    """Sums over the tokens of one block's router; the properties are what one looks at."""
+
+    tokens: int
+    gate_sum: list[float]  # per expert
+    chosen_sum: list[float]  # per expert: tokens that have it among their top k (soft routing: as their best)
+    entropy_sum: float  # nats, of the probabilities before top-k
+
+    @property
+    def load(self) -> list[float]:
+        """Mean gate of each expert; sums to 1 unless top-k gates are not renormalised."""
+        return [value / max(self.tokens, 1) for value in self.gate_sum]
+
+    @property
+    def chosen(self) -> list[float]:
+        """Share of tokens that have each expert among their top k; under soft routing, as their best."""
+        return [value / max(self.tokens, 1) for value in self.chosen_sum]
+
+    @property
+    def entropy(self) -> float:
+        """Mean entropy of the router over log E: 1 is even, 0 is one expert for each token."""
+        return self.entropy_sum / max(self.tokens, 1) / math.log(len(self.gate_sum))
+
+    @property
+    def dead(self) -> int:
+        """Experts that carry less than a tenth of an even share of the load."""
+        total = sum(self.gate_sum)
+        return sum(value < 0.1 * total / len(self.gate_sum) for value in self.gate_sum)
+
+
+@dataclass
+class RoutingReport:
+    """`BlockRouting` of every routed block of one adapter, filled while `record_routing` is active."""
+
+    blocks: dict[str, BlockRouting] = field(default_factory=dict)
+
+    def __getitem__(self, block: str) -> BlockRouting:
+        return self.blocks[block]
+
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        return {
+            name: {"tokens": b.tokens, "load": b.load, "chosen": b.chosen, "entropy": b.entropy, "dead": b.dead}
+            for name, b in self.blocks.items()
+        }
+
+
+@contextmanager
+def record_routing(
+    model: nn.Module, *, adapter: str = "default", pad_token_id: int | None = None
+) -> Iterator[RoutingReport]:
+    """Record what the routers do in every forward pass inside the `with`.
+
+    Padding is known from the pass's `attention_mask`; without one, runs of `pad_token_id` at either end of a sequence
+    are padding (lm-eval's log-likelihood passes no mask). Raises ValueError for a model without an smoe adapter.
+    """
+    tuner = next((m for m in model.modules() if isinstance(m, SMoEModel)), None)
+    if tuner is None:
+        raise ValueError("the model has no smoe adapter")
+    layers, report, tap = smoe_layers(model), RoutingReport(), tuner.tap
+
+    def before(module: nn.Module, args: tuple) -> None:
+        tap.start()
+
+    def after(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+        ids = kwargs.get("input_ids", args[0] if args else None)
+        mask = _token_mask(ids, kwargs.get("attention_mask"), pad_token_id)
+        for (block, name), seen in tap.seen.items():
+            if name == adapter:
+                for probabilities in seen:
+                    _add(report, block, probabilities.detach(), mask, layers[block].configs[adapter])
+        tap.stop()
+
+    handles = [
+        tuner.model.register_forward_pre_hook(before),
+        tuner.model.register_forward_hook(after, with_kwargs=True),
+    ]
+    tap.recording = True
+    try:
+        yield report
+    finally:
+        for handle in handles:
+            handle.remove()
+        tap.recording = False
+        tap.stop()
+
+
+def _token_mask(
+    ids: torch.Tensor | None, attention_mask: torch.Tensor | None, pad_token_id: int | None
+) -> torch.Tensor | None:
+    """True at real tokens, (B, S), or None when all are."""
+    if attention_mask is not None and attention_mask.dim() == 2:
+        # While generating, the mask also covers the tokens in the cache.
+        return attention_mask[:, -ids.shape[1] :].bool() if ids is not None else attention_mask.bool()
+    if ids is None or pad_token_id is None:
+        return None
+    real = ids != pad_token_id
+    started = real.long().cumsum(1) > 0
+    ends_later = real.flip(1).long().cumsum(1).flip(1) > 0
+    return started & ends_later
+
+
+def _add(
+    report: RoutingReport, block: str, probabilities: torch.Tensor, mask: torch.Tensor | None, config: Any
+) -> None:
+    experts = probabilities.shape[-1]
+    flat = probabilities.reshape(-1, experts).float()
+    if mask is not None and mask.numel() == flat.shape[0]:
+        flat = flat[mask.reshape(-1)]
+    # Gates are made again from log p: softmax(log p) = p, and top-k and its division come out as in the layer.
+    gates = route(flat.clamp_min(1e-30).log(), config.top_k, config.renormalise)[1]
+    entropy = -torch.xlogy(flat, flat).sum()
+    total = report.blocks.setdefault(block, BlockRouting(0, [0.0] * experts, [0.0] * experts, 0.0))
+    total.tokens += flat.shape[0]
+    total.gate_sum = [a + b for a, b in zip(total.gate_sum, gates.double().sum(0).tolist(), strict=True)]
+    chosen = chosen_experts(flat, config.top_k).double().sum(0).tolist()
+    total.chosen_sum = [a + b for a, b in zip(total.chosen_sum, chosen, strict=True)]
+    total.entropy_sum += float(entropy)

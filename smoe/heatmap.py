@@ -1,0 +1,62 @@
+"""A number per block as a table of layers by projections, and its colours: what the command line's `show` draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# From dark to light, as in matplotlib's "viridis", which the PNG uses.
+PALETTE = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Values by layer (row) and projection (column); None where a layer has no such block."""
+
+    title: str
+    rows: list[str]
+    columns: list[str]
+    values: list[list[float | None]]
+    whole: bool  # experts, coloured in proportion; else scores, which span orders of magnitude, by their logarithm
+
+    @property
+    def largest(self) -> float:
+        return max((v for row in self.values for v in row if v is not None), default=0.0)
+
+    @property
+    def smallest(self) -> float:
+        """The smallest positive value; 0 where there is none."""
+        return min((v for row in self.values for v in row if v), default=0.0)
+
+    def share(self, value: float) -> float:
+        """Place a value between the colours of the palette, in [0, 1]."""
+        if value <= 0 or self.largest == self.smallest:
+            return float(value > 0)
+        if self.whole:
+            return value / self.largest
+        return math.log(value / self.smallest) / math.log(self.largest / self.smallest)
+
+
+def grid_of(values: Mapping[str, float], title: str, whole: bool) -> Grid:
+    """Arrange blocks: the first number in a name is the layer, what follows it the projection."""
+    cells: dict[str, dict[str, float]] = {}
+    columns: dict[str, None] = {}
+    for block, value in values.items():
+        parts = block.split(".")
+        at = next((i for i, part in enumerate(parts) if part.isdigit()), None)
+        row, column = ("-", block) if at is None else (parts[at], parts[-1])
+        if column in cells.get(row, {}):  # several experts of a mixture share the last part of their name
+            column = ".".join(parts[(at or 0) + 1 :])
+        cells.setdefault(row, {})[column] = value
+        columns.setdefault(column)
+    rows = sorted(cells, key=lambda row: (not row.isdigit(), int(row) if row.isdigit() else 0))
+    return Grid(title, rows, list(columns), [[cells[row].get(c) for c in columns] for row in rows], whole)
+
+
+def colour(share: float) -> tuple[int, int, int]:
+    """Linear between the palette's colours, share in [0, 1]."""
+    place = min(max(share, 0.0), 1.0) * (len(PALETTE) - 1)
+    low = min(int(place), len(PALETTE) - 2)
+    mixed = [round(a + (b - a) * (place - low)) for a, b in zip(PALETTE[low], PALETTE[low + 1], strict=True)]
+    return mixed[0], mixed[1], mixed[2]

@@ -1,0 +1,218 @@
+"""The command line: redraw, check, show, readme, power; figures are drawn from exactly what is in their CSV."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import pytest
+from synthetic_records import make_failed, make_record, make_run
+from typer.testing import CliRunner
+
+import reports
+from reports import draw, style
+from reports.__main__ import app
+from reports.figures import figures
+from reports.groups import make_groups
+from reports.maps import maps, parse_block
+from results.store import Store
+
+NAME = "commonsense--smollm2-135m--embedded--loglik--d640-e16"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    store = Store(tmp_path / "records")
+    for record in [*make_run(layers=3), make_failed("dora")]:
+        store.save(record)
+    return store.folder
+
+
+def test_a_redraw_writes_tables_figures_and_their_numbers_and_checks_clean(folder, tmp_path):
+    out = tmp_path / "out"
+    result = run("--records", folder, "--out", out)
+    assert result.exit_code == 0 and f"{NAME}/main.md" in result.output
+    files = {p.name for p in (out / NAME).iterdir()}
+    stems = {p.removesuffix(".png") for p in files if p.endswith(".png")}
+    wanted = {"accuracy-parameters", "memory", "time", "loss", "differences", "experts", "sensitivity-lora-smoe"}
+    assert wanted <= stems
+    assert all({f"{s}.svg", f"{s}.csv"} <= files for s in stems)
+    assert {"main.md", "main.csv", "main.html", "paired.csv", "table1.tex"} <= files
+    assert run("--records", folder, "--out", out, "--check").exit_code == 0
+
+    (out / NAME / "time.csv").write_text("edited")
+    (out / NAME / "extra.md").write_text("not ours")
+    (out / NAME / "main.csv").unlink()
+    (out / NAME / "time.png").write_bytes(b"")  # images are not compared
+    result = run("--records", folder, "--out", out, "--check")
+    assert result.exit_code == 1
+    assert f"{NAME}/time.csv: differs" in result.output and f"{NAME}/main.csv: missing" in result.output
+    assert f"{NAME}/extra.md: not in a redraw" in result.output and "time.png" not in result.output
+
+
+def test_two_redraws_give_equal_bytes_images_included(tmp_path):
+    (group,) = make_groups(make_run(["lora", "lora-smoe"], layers=2))
+    (stem, (_, draw_it)), *_ = figures(group).items()
+    for name in "ab":
+        with matplotlib.rc_context(style.RC):
+            draw_it().savefig(tmp_path / f"{name}.svg", metadata={"Date": None})
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        [make_failed("lora")],
+        [make_record("lora", layers=1)],
+        [make_record("frozen", layers=1, epochs=0.0)],
+        [make_record("adalora", layers=1, count=1), make_failed("lora")],
+        [make_record("lora-smoe", layers=1, tasks=("boolq",))],
+    ],
+    ids=["empty", "failed", "single", "frozen", "one-document", "one-task"],
+)
+def test_little_is_drawn_honestly(records, tmp_path):
+    groups = make_groups(records)
+    draw.draw(groups, tmp_path / "out", images=False)
+    for group in groups:
+        for _, draw_it in {**figures(group), **maps(group)}.values():
+            draw_it().draw_without_rendering()
+    text = "".join(p.read_text() for p in sorted((tmp_path / "out").rglob("*.md")))
+    assert "There is no record yet" in text if not records else records[0].spec.method in text
+    assert draw.check(groups, tmp_path / "out") == []
+
+
+def test_figures_hold_the_numbers_of_the_records(folder, tmp_path):
+    run("--records", folder, "--out", tmp_path / "out", "--no-images")
+    records = {r.spec.method: r for r in Store(folder).all()}
+    with open(tmp_path / "out" / NAME / "experts.csv") as file:
+        rows = [r for r in csv.DictReader(file) if r["method"] == "lora-smoe"]
+    assert {r["block"]: int(r["experts"]) for r in rows} == records["lora-smoe"].facts["experts"]
+    with open(tmp_path / "out" / NAME / "sensitivity-lora-smoe.csv") as file:
+        found = {(r["task"], r["block"]): float(r["sensitivity"]) for r in csv.DictReader(file)}
+    for (task, block), value in found.items():
+        assert value == pytest.approx(records["lora-smoe"].facts["sensitivity"][task][block], rel=1e-5)
+    with open(tmp_path / "out" / NAME / "time.csv") as file:
+        seconds = {(r["method"], r["phase"]): float(r["wall_seconds"]) for r in csv.DictReader(file)}
+    assert seconds["adalora", "train"] == pytest.approx(records["adalora"].costs["train"].wall_seconds, rel=1e-5)
+
+
+def test_blocks_are_read_from_their_names():
+    assert parse_block("model.layers.29.mlp.down_proj") == (29, "down")
+    assert parse_block("transformer.h.3.attn.c_attn") == (3, "c_attn")
+    assert parse_block("lm_head") == (-1, "lm_head")
+
+
+def test_many_methods_can_be_drawn():
+    (group,) = make_groups(
+        [*make_run([*style.ORDER, "something-new"], layers=2, count=8), make_record("lora", 1, count=8)]
+    )
+    for _, draw_it in {**figures(group), **maps(group)}.values():
+        assert draw_it().axes
+
+
+def test_every_method_has_one_look_everywhere_and_no_two_known_ones_share_it():
+    found = [tuple(map(str, style.look(name).values()))[:2] for name in style.ORDER]
+    assert len(set(found)) == len(style.ORDER)
+    assert style.look("something-new") == style.look("something-new")
+    two = style.looks([("lora (r=8)", "lora"), ("lora (r=16)", "lora")])
+    assert two["lora (r=8)"]["color"] == two["lora (r=16)"]["color"]
+    assert two["lora (r=8)"]["marker"] != two["lora (r=16)"]["marker"]
+
+
+def test_mixed_records_are_refused_with_status_two_and_split_on_request(folder, tmp_path):
+    Store(folder).save(make_record("mola", layers=1, dtype="float32"))
+    result = run("--records", folder, "--out", tmp_path / "out")
+    assert result.exit_code == 2 and "dtype" in result.output and not (tmp_path / "out").exists()
+    split = run("--records", folder, "--out", tmp_path / "out", "--split-by", "dtype", "--no-images")
+    with pytest.warns(UserWarning, match="dtype differ"):
+        auto = run("--records", folder, "--out", tmp_path / "out", "--auto-split", "--no-images")
+    assert split.exit_code == auto.exit_code == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "README.md",
+        f"{NAME}--dtype-bfloat16",
+        f"{NAME}--dtype-float32",
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--records", "nowhere"), ("--columns", "x"), ("--split-by", "x"), ("power", "--difference", 0), ("readme",)],
+)
+def test_bad_requests_end_with_status_two(folder, tmp_path, arguments):
+    extra = () if arguments[0] in ("--records", "power", "readme") else ("--records", folder)
+    out = () if arguments[0] in ("power", "readme") else ("--out", tmp_path / "out")
+    result = run(*extra, *out, *arguments)
+    assert result.exit_code == 2 and result.output.strip()
+
+
+def test_show_prints_the_asked_records_in_a_pipe_without_folding(folder, tmp_path):
+    keys = [r.key for r in Store(folder).all() if r.spec.method in ("lora", "dora")]
+    (tmp_path / "keys.json").write_text(json.dumps([*keys, "missing"]))
+    for arguments in (["--keys", ",".join(keys)], ["--keys-from", str(tmp_path / "keys.json")]):
+        command = [sys.executable, "-m", "reports", "show", "--records", str(folder), *arguments]
+        done = subprocess.run(command, cwd=Path(reports.__file__).parent.parent, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert (
+            "openbookqa" in done.stdout
+            and "dora: failed" in done.stdout
+            and "molora" not in done.stdout.split("Small")[0]
+        )
+        assert "\x1b" not in done.stdout
+    assert "no record of missing" in done.stderr
+
+
+def test_readme_changes_only_between_its_markers(folder, tmp_path):
+    file = tmp_path / "README.md"
+    before, after = "# Title\n\n<!-- results:begin -->\n", "<!-- results:end -->\n\nrest | <b>\n"
+    file.write_text(before + "old\n" + after)
+    options = ("readme", "--file", file, "--records", folder)
+    assert run(*options, "--check").exit_code == 1
+    assert file.read_text() == before + "old\n" + after
+    assert run(*options, "--write").exit_code == 0
+    text = file.read_text()
+    assert text.startswith(before) and text.endswith(after) and "| lora-smoe |" in text and "dora: failed" in text
+    assert run(*options, "--check").exit_code == 0 and run(*options, "--write").exit_code == 0
+    assert file.read_text() == text
+
+
+def test_readme_without_markers_or_with_an_unknown_group_is_refused(folder, tmp_path):
+    file = tmp_path / "README.md"
+    file.write_text("nothing")
+    assert run("readme", "--write", "--file", file, "--records", folder).exit_code == 2
+    assert file.read_text() == "nothing"
+    file.write_text("<!-- results:begin commonsense -->\n<!-- results:end -->\n")
+    result = run("readme", "--write", "--file", file, "--records", folder)
+    assert result.exit_code == 2 and NAME in result.output
+    result = run("readme", "--write", "--file", tmp_path / "missing.md", "--records", folder)
+    assert result.exit_code == 2
+
+
+def test_the_smallest_training_size_is_the_readme_table(tmp_path):
+    from reports.readme import choose
+
+    groups = make_groups([make_record("lora"), make_record("lora", train_documents=4000)])
+    assert choose(groups, None).name == NAME and choose([], None) is None
+
+
+def test_power_prints_documents_and_seeds():
+    result = run("power", "--difference", 0.5)
+    assert result.exit_code == 0 and "47,086 documents" in result.output and "41 seeds" in result.output
+
+
+def test_reports_import_neither_torch_nor_what_runs_jobs():
+    code = "import sys, reports.__main__, reports.draw, reports.readme; print(sorted(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": str(Path(reports.__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    loaded = {name.split(".")[0] for name in ast.literal_eval(done.stdout)}
+    assert loaded.isdisjoint({"torch", "transformers", "peft", "lm_eval", "benchmarks", "baselines", "smoe"})

@@ -1,0 +1,132 @@
+"""Tables say what the records say, in every format, and stay honest when little is there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import subprocess
+
+import pytest
+from rich.console import Console
+from synthetic_records import TASKS, make_failed, make_record, make_run
+
+from reports.groups import make_groups
+from reports.render import Table, csv_text, html_table, latex, markdown
+from reports.tables import compact_table, main_csv, main_tables, paired_table, terminal
+from results.metrics import macro_accuracy
+
+
+def _group(records):
+    (group,) = make_groups(records)
+    return group
+
+
+def _text(records, width):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(terminal(records, width))
+    return console.file.getvalue()
+
+
+def test_main_table_shows_percent_with_error_and_marks_the_best():
+    group = _group(make_run())
+    accuracy, cost = main_tables(group)
+    best = max(group.rows, key=lambda row: macro_accuracy(row.done[0]))
+    (where,) = accuracy.bold
+    assert accuracy.rows[where[0]][0] == best.label
+    assert f"{100 * macro_accuracy(best.done[0]):.1f} ±" in accuracy.rows[where[0]][where[1]]
+    assert "embedded split, not comparable with published numbers" in " ".join(accuracy.notes)
+    assert "One seed" in " ".join(accuracy.notes)
+    assert "Smallest difference to lora" in " ".join(accuracy.notes)
+    for column in ("Trainable", "After pruning", "Peak, allocate (MB)", "Time, train (s)"):
+        assert column in cost.columns
+    lora = next(row for row in cost.rows if row[0] == "lora")
+    assert lora[1] == "2,442,240" and lora[2] == "–"
+
+
+def test_ties_are_marked_in_the_macro_column():
+    text = markdown(main_tables(_group(make_run()))[0])
+    assert "≈ |" in text and "Holm-adjusted" in text
+
+
+def test_hub_results_carry_no_embedded_note():
+    assert "embedded" not in markdown(compact_table(_group(make_run(source="hub"))))
+
+
+def test_a_failed_job_is_a_row_that_says_why():
+    text = markdown(main_tables(_group([*make_run(), make_failed("dora")]))[0])
+    row = next(line for line in text.splitlines() if line.startswith("| dora"))
+    assert "failed in load: ValueError: budget \\| of 3 is impossible" in row and row.count("–") >= 9
+
+
+def test_csv_holds_fractions_and_leaves_the_unknown_empty():
+    rows = list(csv.DictReader(io.StringIO(csv_text(main_csv(_group([*make_run(), make_failed("dora")]))))))
+    lora = next(row for row in rows if row["method"] == "lora")
+    assert 0 < float(lora["macro_accuracy"]) < 1 and lora["after_pruning_params"] == ""
+    assert lora["trainable_params"] == "2442240" and set(TASKS) <= set(lora)
+    dora = next(row for row in rows if row["method"] == "dora")
+    assert dora["status"] == "failed" and dora["macro_accuracy"] == "" and "budget" in dora["note"]
+
+
+def test_paired_table_compares_with_lora_and_molora():
+    tables, rows = paired_table(_group(make_run()))
+    assert [t.title.split(":")[0] for t in tables] == ["Difference to lora", "Difference to molora"]
+    assert len(rows) == 8 and all(row["low"] <= row["difference"] <= row["high"] for row in rows)
+    assert all(row["p_holm"] >= row["p"] for row in rows)
+    assert paired_table(_group([make_record("adalora")])) == ([], [])
+
+
+def test_columns_can_be_chosen_and_unknown_ones_are_named():
+    (table,) = main_tables(_group(make_run()), ["macro", "boolq", "router_params"])
+    assert table.columns == ("Method", "Macro mean", "boolq", "Router")
+    with pytest.raises(ValueError, match="no metric 'router_parms'; nearest: router_params"):
+        main_tables(_group(make_run()), ["router_parms"])
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_terminal_table_fits_its_width_and_names_every_method_and_task(width):
+    text = _text([*make_run(seeds=(0, 1)), make_failed("dora")], width)
+    assert max(map(len, text.splitlines())) <= width
+    assert all(name in text for name in ("frozen", "lora-smoe", "dora", "openbookqa", "winogrande", "failed in load"))
+
+
+def test_terminal_never_fails_on_little():
+    assert "No record" in _text([], 80)
+    assert "failed" in _text([make_failed("lora")], 80)
+    assert "lora" in _text([make_record("lora")], 80)
+
+
+def test_terminal_splits_what_may_not_be_mixed_instead_of_refusing():
+    records = [make_record("lora"), make_record("molora", dtype="float32")]
+    with pytest.warns(UserWarning, match="dtype"):
+        text = _text(records, 200)
+    assert text.count("commonsense, smollm2-135m") == 2
+
+
+def test_only_failures_draw_an_honest_table():
+    group = _group([make_failed("lora"), make_failed("molora")])
+    text = "\n".join(markdown(t) for t in main_tables(group))
+    assert text.count("failed in load") >= 2 and "**" not in text
+    assert "not known" in text
+
+
+def test_markup_in_text_is_escaped_in_every_format():
+    table = Table("A & B_1 <x>", ("M|1", "50%"), (("a_b|c<d>", "1 ± 2 ≈"),), bold=frozenset({(0, 1)}), notes=("n\n2",))
+    assert "M\\|1" in markdown(table) and "a_b\\|c&lt;d>" in markdown(table)
+    assert "<x>" not in html_table(table) and "<strong>1 ± 2 ≈</strong>" in html_table(table)
+    text = latex(table, "x")
+    assert r"A \& B\_1 \textless{}x\textgreater{}" in text and r"\textbf{1 $\pm$ 2 $\approx$}" in text
+    assert r"50\%" in text
+
+
+def test_latex_table_has_a_cell_for_every_column_and_compiles_where_a_tex_is(tmp_path):
+    table = main_tables(_group([*make_run(), make_failed("dora")]))[0]
+    text = latex(table, "main")
+    body = [line for line in text.splitlines() if line.endswith(r" \\")]
+    assert len(body) == 1 + len(table.rows)
+    assert all(line.replace(r"\&", "").count("&") == len(table.columns) - 1 for line in body)
+    assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 1
+    if shutil.which("pdflatex"):
+        document = rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\begin{{document}}{text}\end{{document}}"
+        (tmp_path / "t.tex").write_text(document)
+        subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True)

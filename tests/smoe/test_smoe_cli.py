@@ -1,0 +1,132 @@
+"""`python -m smoe` end to end on a tiny local model, and the example script."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transformers as tf
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from typer.testing import CliRunner
+
+from smoe import Sensitivity, load_flat
+from smoe.__main__ import app, draw, main, read_lines, tokenised
+from smoe.heatmap import grid_of
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = tf.LlamaConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=len(alphabet),
+    )  # fmt: skip
+    tf.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "samples.jsonl"
+    rows = [{"task": t, "prompt": f"Is {i} {t}?", "answer": " yes" * (i % 3 + 1)} for t in ("odd", "big") for i in range(5)]  # fmt: skip  # noqa: E501
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    return path
+
+
+def run(*arguments) -> str:
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_scores_experts_and_heat_maps_from_the_command_line(model_folder, data, tmp_path):
+    scores, experts, png = (tmp_path / name for name in ("scores.json", "experts.json", "map.png"))
+    run("sensitivity", model_folder, data, "--out", scores, "--samples", 3, "--batch-size", 2, "--device", "cpu")
+    measured = Sensitivity.load(scores)
+    assert measured.samples == {"odd": 3, "big": 3} and measured.metadata["seed"] == 0
+    assert len(measured.scores["odd"]) == 14
+    run("allocate", scores, "--total", 14, "--out", experts)
+    assert sum(load_flat(experts).values()) == 14
+    run("allocate", scores, "--params", 3000, "--rule", "proportional", "--r", 2, "--out", experts)
+    shown = run("show", experts, "--png", png)
+    assert "q" in shown and shown.count("\n") >= 4
+    assert png.read_bytes()[:4] == b"\x89PNG"
+    both = run("show", scores, "--png", png)
+    assert "sensitivity, odd" in both and "sensitivity, big" in both
+    assert "big" not in run("show", scores, "--task", "odd")
+
+
+def test_batch_size_does_not_change_what_is_written(model_folder, data, tmp_path):
+    found = []
+    for size in (1, 4):
+        run("sensitivity", model_folder, data, "--out", tmp_path / "s.json", "--batch-size", size, "--device", "cpu")
+        found.append(Sensitivity.load(tmp_path / "s.json"))
+    for block, value in found[0].scores["odd"].items():
+        assert found[1].scores["odd"][block] == pytest.approx(value, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [('{"task": "a"}', "line 1: needs the non-empty strings"), ("{", "line 1: not JSON"), ("", "has no samples")],
+)
+def test_a_broken_data_file_is_refused_with_its_line(tmp_path, line, message):
+    (tmp_path / "bad.jsonl").write_text(line)
+    with pytest.raises(ValueError, match=message):
+        read_lines(tmp_path / "bad.jsonl")
+
+
+def test_bad_requests_exit_with_status_2_and_one_line(data, tmp_path, capsys, monkeypatch):
+    (tmp_path / "e.json").write_text('{"model.layers.0.mlp.up_proj": 1}')
+    for arguments in (["show", tmp_path / "none.json"], ["allocate", tmp_path / "e.json", "--mean", "1"]):
+        monkeypatch.setattr(sys, "argv", ["smoe", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        assert "error: " in capsys.readouterr().err
+
+
+def test_prompts_are_cut_from_the_left_and_answers_never(model_folder):
+    tokenizer = tf.AutoTokenizer.from_pretrained(model_folder)
+    (batch,) = tokenised([("a long prompt", " yes"), ("p", " no")], tokenizer, 4, max_length=8)
+    assert tokenizer.decode(batch["input_ids"][0]) == "ompt yes"
+    assert batch["labels"][0].tolist()[:4] == [-100] * 4
+    assert tokenizer.decode(batch["labels"][0][4:]) == " yes"
+    assert batch["attention_mask"].sum(1).tolist() == [8, 4]
+    with pytest.raises(ValueError, match="has 4 tokens of at most 3"):
+        tokenised([("p", " yes")], tokenizer, 4, max_length=4)
+
+
+def test_a_draw_is_seeded_and_does_not_depend_on_other_tasks():
+    rows = {"a": [(str(i), "x") for i in range(50)]}
+    assert draw(rows, 5, 0) == draw(rows, 5, 0) != draw(rows, 5, 1)
+    assert draw(rows | {"b": rows["a"]}, 5, 0)["a"] == draw(rows, 5, 0)["a"]
+
+
+def test_grid_puts_layers_in_rows_by_number():
+    values = {f"model.layers.{i}.mlp.up_proj": float(i) for i in (10, 2)} | {"model.layers.2.attn.q_proj": 7.0}
+    grid = grid_of(values, "t", whole=True)
+    assert grid.rows == ["2", "10"] and grid.columns == ["up_proj", "q_proj"]
+    assert grid.values == [[2.0, 7.0], [10.0, None]] and grid.largest == 10
+
+
+def test_example_trains_saves_and_loads(tmp_path):
+    script = ROOT / "examples" / "finetune_with_trainer.py"
+    assert len(script.read_text().splitlines()) < 60
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(script), "--model", "tiny", "--steps", "3", "--out", str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "loads again: SMoEModel" in done.stdout
+    assert (tmp_path / "adapter_config.json").exists()
