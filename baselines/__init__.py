@@ -1,1 +1,1 @@
-"""The contestants, one file each; found by this folder (see `baselines.registry`)."""
+"""The contestants, one file each; found by this folder (see `benchmarks.registry`)."""

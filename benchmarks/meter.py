@@ -7,6 +7,9 @@ cannot tell is None.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,8 +32,10 @@ class Meter:
 def measure(device: str) -> Iterator[Meter]:
     """Measure the block; afterwards `meter.cost` holds what it cost, also when the block raised."""
     cuda = torch.device(device).type == "cuda"
+    release()
     if cuda:
         torch.cuda.synchronize()
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     resettable = reset_resident_peak()
     meter = Meter()
@@ -47,6 +52,13 @@ def measure(device: str) -> Iterator[Meter]:
             peak_reserved_bytes=torch.cuda.max_memory_reserved() if cuda else None,
             peak_resident_bytes=resident_peak() if resettable else None,
         )
+
+
+def release() -> None:
+    """Give back what earlier work freed but the C library still holds, or it would count for the phase to come."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def reset_resident_peak() -> bool:

@@ -50,6 +50,9 @@ class RunSpec:
     evaluation_batch_size: int
     dtype: str  # "float32" | "bfloat16"
     device: str  # "cpu" | "cuda"
+    # Fields below have a default because they came later: at their default they are left out of the key's hash, so the
+    # keys of earlier records stay what they were.
+    match: str = "none"  # "params" | "experts": what was made equal over the methods of the run
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(self.tasks))
@@ -58,7 +61,9 @@ class RunSpec:
     @property
     def key(self) -> str:
         """`suite--model--method--s0--<8 hex of a hash over all fields>`; a valid file name."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        later = {f.name: f.default for f in dataclasses.fields(self) if f.default is not dataclasses.MISSING}
+        asked = {name: value for name, value in self.to_json().items() if name not in later or value != later[name]}
+        text = json.dumps(asked, sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         model = "".join(c if c.isalnum() or c in "._-" else "-" for c in self.model.rstrip("/").split("/")[-1])
         return f"{self.suite}--{model}--{self.method}--s{self.seed}--{digest}"
@@ -179,12 +184,16 @@ def _object(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _build(cls: type, data: Mapping[str, Any], where: str) -> Any:
-    """Construct dataclass `cls` from `data`, refusing unknown and missing fields by name."""
+    """Construct dataclass `cls` from `data`, refusing unknown and missing fields by name.
+
+    Only a RunSpec may lack fields, those that came later.
+    """
     if not isinstance(data, Mapping):
         raise RecordError(f"{where}: expected an object, found {type(data).__name__}")
     names = {f.name for f in dataclasses.fields(cls)}
     if unknown := sorted(set(data) - names):
         raise RecordError(f"{where}: unknown fields {', '.join(unknown)}")
-    if missing := sorted(names - set(data)):
+    later = {f.name for f in dataclasses.fields(cls) if cls is RunSpec and f.default is not dataclasses.MISSING}
+    if missing := sorted(names - later - set(data)):
         raise RecordError(f"{where}: missing fields {', '.join(missing)}")
     return cls(**data)
