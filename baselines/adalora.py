@@ -8,13 +8,15 @@ its own loss, so the same term is this method's penalty, in training alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from peft import AdaLoraConfig, get_peft_model
 
 from baselines.method import PROJECTIONS, Attached, Method, Probe
+from baselines.sizes import Shapes, nearest_rank, own_shapes, require_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +40,16 @@ class AdaLora(Method):
     target_modules: tuple[str, ...] = PROJECTIONS
 
     def __post_init__(self) -> None:
+        self._require_positive("alpha", "delta_t")
+        self._require_fraction("dropout", "warmup", "final", "beta1", "beta2")
         if not 0 < self.target_r < self.init_r:
             raise ValueError(f"adalora: target_r {self.target_r} must lie above 0 and below init_r {self.init_r}")
 
+    def check(self, model: torch.nn.Module, tasks: Sequence[str], total_steps: int) -> None:
+        self._schedule(total_steps)
+
     def attach(self, model: torch.nn.Module, probe: Probe, total_steps: int) -> Attached:
-        tinit, tfinal = round(self.warmup * total_steps), round(self.final * total_steps)
-        if tinit >= total_steps - tfinal:
-            raise ValueError(f"adalora: {total_steps} steps leave none for pruning; it needs at least 4")
+        tinit, tfinal = self._schedule(total_steps)
         config = AdaLoraConfig(
             init_r=self.init_r,
             target_r=self.target_r,
@@ -62,6 +67,15 @@ class AdaLora(Method):
         )
         return get_peft_model(model, config)
 
+    def _schedule(self, total_steps: int) -> tuple[int, int]:
+        """(tinit, tfinal) in steps. Raises ValueError where no importance would be known when the budget is final."""
+        tinit, tfinal = round(self.warmup * total_steps), round(self.final * total_steps)
+        if total_steps - tfinal <= max(tinit, 1):
+            raise ValueError(
+                f"adalora: {total_steps} steps leave none for pruning ({tinit} warm up, {tfinal} are final)"
+            )
+        return tinit, tfinal
+
     def penalty(self, model: Attached) -> torch.Tensor | None:
         terms = []
         for name, p in model.named_parameters():
@@ -72,6 +86,18 @@ class AdaLora(Method):
 
     def after_step(self, model: Attached, step: int) -> None:
         model.base_model.update_and_allocate(step)
+
+    def matched(self, target_params: int, shapes: Shapes) -> Method:
+        width = sum(i + o + 1 for i, o in own_shapes(shapes, self.target_modules).values())
+        target_r = nearest_rank(lambda r: r * width, target_params)
+        require_within(self.name, f"target_r={target_r}", target_r * width, target_params)
+        init_r = max(round(target_r * self.init_r / self.target_r), target_r + 1)
+        return replace(self, target_r=target_r, init_r=init_r, alpha=round(self.alpha * init_r / self.init_r))
+
+    def matched_params(self, model: Attached) -> int:
+        """The budget: the mean rank after pruning in every block. Which ranks stay is known at the end (`facts`)."""
+        blocks = [m for m in model.modules() if hasattr(m, "lora_E")]
+        return self.target_r * sum(m.in_features + m.out_features + 1 for m in blocks)
 
     def facts(self, model: Attached) -> dict[str, Any]:
         config = model.peft_config["default"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from peft import get_peft_model
@@ -20,6 +20,8 @@ Facts = dict[str, Any]
 class ExpertMethod(Method):
     """y = W x + (alpha/r) sum_e g_e(x) B_e A_e x with a soft or top-k router; see smoe/layer.py."""
 
+    share_A: ClassVar[bool] = False  # one A for all experts of a block
+
     r: int = 8  # rank of every expert
     alpha: int = 16  # scale is alpha / r
     dropout: float = 0.0  # on the adapter's input; nothing to regularise in one pass, and a fifth of a CPU step
@@ -27,6 +29,12 @@ class ExpertMethod(Method):
     renormalise: bool = True  # divide the top-k gates by their sum
     balance_loss: float = 0.0  # coefficient of the Switch balance loss
     target_modules: tuple[str, ...] = PROJECTIONS
+
+    def __post_init__(self) -> None:
+        self._require_positive("r", "alpha", *(["top_k"] if self.top_k is not None else []))
+        self._require_fraction("dropout")
+        if self.balance_loss < 0:
+            raise ValueError(f"{self.name}: balance_loss {self.balance_loss} must be 0 or more")
 
     @abstractmethod
     def allocate(self, model: torch.nn.Module, probe: Probe) -> tuple[Mapping[str, int], Facts]:
@@ -42,6 +50,7 @@ class ExpertMethod(Method):
             top_k=self.top_k,
             renormalise=self.renormalise,
             balance_loss=self.balance_loss,
+            share_A=self.share_A,
             task_type="CAUSAL_LM",
         )
         attached: Attached = get_peft_model(model, config)

@@ -1,14 +1,19 @@
-"""LoRA, as PEFT implements it (Hu et al. 2021, arXiv 2106.09685): y = W x + (alpha/r) B A x."""
+"""LoRA, as PEFT implements it (Hu et al. 2021, arXiv 2106.09685): y = W x + (alpha/r) B A x.
+
+Its variants in PEFT (rsLoRA, DoRA, PiSSA) are subclasses that say which options of PEFT they are.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from peft import LoraConfig, get_peft_model
 
 from baselines.method import PROJECTIONS, Attached, Method, Probe
+from baselines.sizes import Shapes, nearest_rank, own_shapes, require_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,11 +23,17 @@ class Lora(Method):
     name: ClassVar[str] = "lora"
     summary: ClassVar[str] = "LoRA: one low-rank adapter on every block"
     source: ClassVar[str] = "arXiv 2106.09685, PEFT"
+    variant: ClassVar[Mapping[str, Any]] = {}  # further options of PEFT's LoraConfig
+    alpha_follows_r: ClassVar[bool] = True  # whether another rank keeps alpha / r
 
     r: int = 32  # rank; four experts of rank 8 have as many parameters
     alpha: int = 64  # scale is alpha / r, 2 as in the expert methods
     dropout: float = 0.0  # on the adapter's input; nothing to regularise in one pass, and a fifth of a CPU step
     target_modules: tuple[str, ...] = PROJECTIONS
+
+    def __post_init__(self) -> None:
+        self._require_positive("r", "alpha")
+        self._require_fraction("dropout")
 
     def attach(self, model: torch.nn.Module, probe: Probe, total_steps: int) -> Attached:
         config = LoraConfig(
@@ -31,5 +42,24 @@ class Lora(Method):
             lora_dropout=self.dropout,
             target_modules=list(self.target_modules),
             task_type="CAUSAL_LM",
+            **self.settings(model),
         )
         return get_peft_model(model, config)
+
+    def settings(self, model: torch.nn.Module) -> Mapping[str, Any]:
+        """Options of PEFT's LoraConfig beyond the fields above."""
+        return self.variant
+
+    def block_params(self, shape: tuple[int, int], r: int) -> int:
+        """Count what a block (in, out) trains at rank r."""
+        return r * sum(shape)
+
+    def matched(self, target_params: int, shapes: Shapes) -> Method:
+        own = own_shapes(shapes, self.target_modules)
+
+        def params(r: int) -> int:
+            return sum(self.block_params(shape, r) for shape in own.values())
+
+        r = nearest_rank(params, target_params)
+        require_within(self.name, f"r={r}", params(r), target_params)
+        return replace(self, r=r, alpha=round(self.alpha * r / self.r) if self.alpha_follows_r else self.alpha)

@@ -8,43 +8,52 @@ exactly as many. The authors' tuner was never released; see smoe/ for what follo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 
-from baselines.experts import ExpertMethod, Facts
-from baselines.method import Probe
-from smoe import Budget, allocate, block_shapes, sensitivity
+from baselines.allocator import Allocator
+from baselines.experts import Facts
+from baselines.method import Method, Probe
+from baselines.sizes import Shapes, nearest_rank, own_shapes
+from smoe import allocate, block_params, block_shapes, find_blocks, grouped, sensitivity
+from smoe.sensitivity import MODES
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraSMoE(ExpertMethod):
+class LoraSMoE(Allocator):
     """Sensitivity, votes, budget, experts."""
 
     name: ClassVar[str] = "lora-smoe"
     summary: ClassVar[str] = "LoRA-SMoE: experts where the tasks' gradients are large"
     source: ClassVar[str] = "arXiv 2505.06272"
 
-    mean_experts: float | None = 4.0  # budget: experts a block on average ...
-    total_experts: int | None = None  # ... or over all blocks ...
-    trainable_params: int | None = None  # ... or adapter parameters, routers included; one of the three
     rule: str = "votes"  # or "proportional"
     grouping: str = "attention-mlp"  # blocks ranked against each other: or type, attention, mlp, global
     mode: str = "paper"  # how sensitivity is measured: or "released"
     min_experts: int = 0  # of any block in the grouping
     max_experts: int | None = None
 
+    def check(self, model: torch.nn.Module, tasks: Sequence[str], total_steps: int) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"{self.name}: mode {self.mode!r} is not one of {', '.join(MODES)}")
+        even = dict.fromkeys(find_blocks(model, self.target_modules), 1.0)
+        try:  # whether a budget can be met does not depend on the scores
+            self._allocation(model, dict.fromkeys(tasks, even))
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from error
+
     def allocate(self, model: torch.nn.Module, probe: Probe) -> tuple[Mapping[str, int], Facts]:
         measured = sensitivity(model, probe, target_modules=self.target_modules, mode=self.mode)
-        experts = allocate(
-            measured.scores,
-            budget=Budget(
-                mean_experts=self.mean_experts,
-                total_experts=self.total_experts,
-                trainable_params=self.trainable_params,
-            ),
+        facts = {"sensitivity": measured.scores, "probe_samples": dict(measured.samples)}
+        return self._allocation(model, measured.scores), facts
+
+    def _allocation(self, model: torch.nn.Module, scores: Mapping[str, Mapping[str, float]]) -> Mapping[str, int]:
+        return allocate(
+            scores,
+            budget=self.budget,
             rule=self.rule,
             grouping=self.grouping,
             min_experts=self.min_experts,
@@ -52,4 +61,14 @@ class LoraSMoE(ExpertMethod):
             shapes=block_shapes(model, self.target_modules),
             r=self.r,
         )
-        return experts, {"sensitivity": measured.scores, "probe_samples": dict(measured.samples)}
+
+    def matched(self, target_params: int, shapes: Shapes) -> Method:
+        """A budget in parameters; a grouping that leaves blocks out takes a larger rank, not more experts."""
+        own = own_shapes(shapes, self.target_modules)
+        inside = {b for members in grouped(list(own), self.grouping).values() for b in members}
+        sized = self
+        if len(inside) < len(own):
+            each = round(self.mean_experts or (self.total_experts or 4 * len(inside)) / len(inside)) or 1
+            r = nearest_rank(lambda r: sum(block_params(own[b], each, r) for b in inside), target_params)
+            sized = replace(self, r=r, alpha=round(self.alpha * r / self.r))
+        return super(LoraSMoE, sized).matched(target_params, shapes)

@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 import torch
 
+from baselines.sizes import Shapes
+
 # Tokenised training batches of each task: {"input_ids", "attention_mask", "labels"}, each (B, S); labels are -100
 # everywhere but on the answer.
 Probe = Mapping[str, Sequence[Mapping[str, torch.Tensor]]]
@@ -28,6 +30,14 @@ class Method(ABC):
     name: ClassVar[str]  # as on the command line
     summary: ClassVar[str]  # one line for --list
     source: ClassVar[str]  # paper or library
+    trains_base: ClassVar[bool] = False  # whether the model's own weights are trained, and not an adapter
+
+    def check(self, model: torch.nn.Module, tasks: Sequence[str], total_steps: int) -> None:  # noqa: B027
+        """Raise ValueError where this model, these tasks or so few steps make what was asked impossible.
+
+        model: the base without weights (on the "meta" device). Called before any job starts; what the values alone
+        tell is refused in `__post_init__`.
+        """
 
     @abstractmethod
     def attach(self, model: torch.nn.Module, probe: Probe, total_steps: int) -> Attached:
@@ -51,3 +61,30 @@ class Method(ABC):
         "parameters" {"experts", "router", "active_per_token", "after_pruning": count}.
         """
         return {}
+
+    def matched(self, target_params: int, shapes: Shapes) -> Method:
+        """The same method, sized so that `matched_params` comes to within 2% of `target_params`.
+
+        shapes: every linear block of the model but the head. Itself where there is no size to choose; a contestant
+        that has one and does not say here how is refused by `--match params` unless it meets the target as it is.
+        Raises ValueError naming the nearest possible size.
+        """
+        return self
+
+    def matched_experts(self, total: int, shapes: Shapes) -> Method:
+        """The same method with `total` experts over all blocks; itself where it has no experts. Raises ValueError."""
+        return self
+
+    def matched_params(self, model: Attached) -> int:
+        """Trainable parameters that `--match params` compares: of the model just attached."""
+        return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+    def _require_positive(self, *fields: str) -> None:
+        for field in fields:
+            if (value := getattr(self, field)) <= 0:
+                raise ValueError(f"{self.name}: {field} {value} must be above 0")
+
+    def _require_fraction(self, *fields: str) -> None:
+        for field in fields:
+            if not 0 <= (value := getattr(self, field)) < 1:
+                raise ValueError(f"{self.name}: {field} {value} must lie in [0, 1)")

@@ -6,15 +6,18 @@ that the two differ in the allocation alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
 
 from baselines.experts import ExpertMethod, Facts
-from baselines.method import Probe
-from smoe import find_blocks
+from baselines.method import Method, Probe
+from baselines.sizes import TOLERANCE, Shapes, nearest_rank, own_shapes, require_within, residual
+from smoe import block_params, find_blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +31,38 @@ class MoLora(ExpertMethod):
     num_experts: int = 4  # in every block
 
     def __post_init__(self) -> None:
-        if self.num_experts < 1:
-            raise ValueError(f"molora: num_experts {self.num_experts} must be at least 1")
+        super().__post_init__()
+        self._require_positive("num_experts")
 
     def allocate(self, model: torch.nn.Module, probe: Probe) -> tuple[Mapping[str, int], Facts]:
         return dict.fromkeys(find_blocks(model, self.target_modules), self.num_experts), {}
+
+    def matched(self, target_params: int, shapes: Shapes) -> Method:
+        """The nearest setting, by ratio, of experts and rank together: either alone moves in large steps."""
+        own = own_shapes(shapes, self.target_modules)
+
+        def params(experts: int, r: int) -> int:
+            return sum(block_params(shape, experts, r, self.share_A) for shape in own.values())
+
+        def distance(setting: tuple[int, int]) -> tuple[bool, float]:
+            off = abs(residual(params(*setting), target_params))
+            near = abs(math.log(setting[0] / self.num_experts)) + abs(math.log(setting[1] / self.r))
+            return off > TOLERANCE, off if off > TOLERANCE else near
+
+        candidates = []
+        for experts in range(1, 4 * self.num_experts + 1):
+            candidates.append((experts, nearest_rank(partial(params, experts), target_params)))
+            candidates.append((experts, self.r))
+        experts, r = min(candidates, key=distance)
+        require_within(self.name, f"num_experts={experts}, r={r}", params(experts, r), target_params)
+        return replace(self, num_experts=experts, r=r, alpha=round(self.alpha * r / self.r))
+
+    def matched_experts(self, total: int, shapes: Shapes) -> Method:
+        blocks = len(own_shapes(shapes, self.target_modules))
+        if total % blocks or total < blocks:
+            near = sorted({max(total // blocks, 1) * blocks, -(-total // blocks) * blocks})
+            raise ValueError(
+                f"{self.name}: {total} experts are no whole number for each of {blocks} blocks; nearest possible: "
+                f"{' or '.join(map(str, near))}"
+            )
+        return replace(self, num_experts=total // blocks)

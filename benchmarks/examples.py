@@ -59,7 +59,7 @@ def shares(sizes: Mapping[str, int], total: int | None, mixture: str) -> dict[st
         raise ValueError(f"mixture {mixture!r} is not one of: equal, proportional")
     result = dict.fromkeys(sizes, 0)
     while left := total - sum(result.values()):
-        open_tasks = sorted(t for t in sizes if result[t] < sizes[t])
+        open_tasks = sorted((t for t in sizes if result[t] < sizes[t]), key=lambda t: (result[t], t))
         each, extra = divmod(left, len(open_tasks))
         for i, t in enumerate(open_tasks):
             result[t] += min(sizes[t] - result[t], each + (i < extra))

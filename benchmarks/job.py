@@ -21,7 +21,7 @@ import torch
 from accelerate.utils import set_seed
 
 from baselines.method import Attached
-from benchmarks import batches, evaluate, examples, models, registry, sources
+from benchmarks import batches, evaluate, examples, match, models, registry, sources
 from benchmarks.executors import COMMAND, Progress
 from benchmarks.meter import device_bytes_in_use, measure
 from benchmarks.train import train
@@ -51,10 +51,12 @@ def job(spec: RunSpec, progress: Progress, draft: Record) -> Record:
     probe = {t: [{k: v.to(spec.device) for k, v in b.items()} for b in found] for t, found in probe.items()}
 
     progress("allocate", 0, 1)
+    shapes = match.shapes_of(base) if spec.match != "none" else {}
     set_seed(spec.seed)
     with measure(spec.device) as meter:
         model = method.attach(base, probe, total_steps)
     costs["allocate"] = meter.cost
+    made_equal = match.achieved(spec.match, method, model, shapes)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
 
     with measure(spec.device) as meter:
@@ -90,7 +92,7 @@ def job(spec: RunSpec, progress: Progress, draft: Record) -> Record:
         error=None,
         scores=scores,
         losses=tuple(losses),
-        facts=facts,
+        facts={**facts, **made_equal},
         parameters=Parameters(
             total=sum(p.numel() for p in model.parameters()),
             trainable=trainable,

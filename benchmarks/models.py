@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from benchmarks import assets
 from benchmarks.registry import unknown
@@ -52,6 +59,19 @@ def load(name: str, dtype: str, device: str) -> tuple[PreTrainedModel, Any]:
         # whole vocabulary matrix for each: more time than the rest of a small model.
         head.register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
     return model.eval().to(device), tokenizer
+
+
+def skeleton(name: str) -> PreTrainedModel:
+    """The model without weights, on the "meta" device: its blocks and shapes, in no time and no memory.
+
+    Raises ValueError for a model that is neither here nor to be had, AssetError for the embedded one.
+    """
+    try:
+        config = _tiny_config() if name == TINY else AutoConfig.from_pretrained(_folder(name))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"model {name!r}: {error}") from error
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
 
 
 def _folder(name: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from baselines.method import Method
-from benchmarks import examples, models, registry, sources
+from benchmarks import examples, match, models, registry, sources
 from results import Record, RunSpec
 
 MAIN = ("frozen", "lora", "molora", "adalora", "lora-smoe")
@@ -57,6 +57,7 @@ class Request:
     dtype: str = "bfloat16"
     device: str = "auto"
     mixture: str | None = None
+    match: str = "none"  # what is made equal over the methods: "params", "experts"
 
 
 def resolve(request: Request) -> list[RunSpec]:
@@ -84,6 +85,10 @@ def resolve(request: Request) -> list[RunSpec]:
     mixture = request.mixture or suite.mixture
     examples.shares({"a": 1}, 0, mixture)  # knows the mixtures, and refuses others by name
     device = _device(request.device)
+    match.check(request.match)
+    methods = parse_methods(request.methods)
+    if request.match != "none":
+        methods = match.sized(methods, request.match, match.shapes_of(models.skeleton(request.model)))
     return [
         RunSpec(
             suite=suite.name,
@@ -108,8 +113,9 @@ def resolve(request: Request) -> list[RunSpec]:
             evaluation_batch_size=request.evaluation_batch_size,
             dtype=request.dtype,
             device=device,
+            match=request.match,
         )
-        for method in parse_methods(request.methods)
+        for method in methods
         for seed in parse_seeds(request.seeds, profile.seeds)
     ]
 

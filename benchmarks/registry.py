@@ -13,6 +13,7 @@ import inspect
 import os
 import pkgutil
 import sys
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -68,9 +69,12 @@ def _package(package: ModuleType) -> Iterator[ModuleType]:
 
 
 def _outside(variable: str) -> Iterator[ModuleType]:
-    for folder in filter(None, os.environ.get(variable, "").split(os.pathsep)):
-        for file in sorted(Path(folder).glob("*.py")):
-            name = f"{variable.lower()}_{file.stem}"
+    for folder in map(Path, filter(None, os.environ.get(variable, "").split(os.pathsep))):
+        if not folder.is_dir():
+            raise ValueError(f"{variable}: no folder {folder}")
+        for file in sorted(folder.resolve().glob("*.py")):
+            folder_id = f"{zlib.crc32(bytes(file.parent)):08x}"  # two folders may hold files of one name
+            name = f"{variable.lower()}_{folder_id}_{file.stem}"
             if name not in sys.modules:
                 spec = importlib.util.spec_from_file_location(name, file)
                 assert spec is not None and spec.loader is not None  # a .py file always has both

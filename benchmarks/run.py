@@ -17,12 +17,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks import assets, models, registry, sources
+from benchmarks import assets, batches, examples, models, registry, sources
 from benchmarks.display import Display
 from benchmarks.executors import ROOT, LocalProcesses
 from benchmarks.plan import PROFILES, Request, estimate_seconds, resolve
 from results import RunSpec
-from results.store import RECORDS, SCRATCH, Store, StoreError
+from results.store import RECORDS, SCRATCH, Store
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 DEFAULTS = Request()
@@ -48,6 +48,9 @@ def main(
         int, typer.Option(help="Documents a task that allocators may read.")
     ] = DEFAULTS.probe_documents,
     mixture: Annotated[str | None, typer.Option(help="equal or proportional. [the suite's]")] = None,
+    match: Annotated[
+        str, typer.Option(help="Make every method equal to lora-smoe in params or experts; none: as they are.")
+    ] = DEFAULTS.match,
     dtype: Annotated[str, typer.Option(help=f"{', '.join(models.DTYPES)}.")] = DEFAULTS.dtype,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = DEFAULTS.device,
     out: Annotated[Path, typer.Option(help="Folder of the records.")] = SCRATCH,
@@ -66,7 +69,7 @@ def main(
             return print(json.dumps([{"key": s.key, **s.to_json()} for s in specs], indent=1))
         store.check_writable()
         check_assets(specs)
-    except (ValueError, StoreError, assets.AssetError) as error:
+    except (ValueError, OSError, assets.AssetError) as error:
         Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     raise typer.Exit(run(specs, store))
@@ -86,6 +89,9 @@ def run(specs: list[RunSpec], store: Store) -> int:
     except KeyboardInterrupt as interrupt:
         display.console.print(f"stopped; finished records are kept in {_shown(store.folder)}, the same command goes on")
         return 143 if interrupt.args else 130
+    except OSError as error:  # a full disk, a folder taken away
+        display.console.print(f"stopped: {error}; finished records are kept in {_shown(store.folder)}", style="red")
+        return 1
     for path, reason in store.set_aside:
         display.console.print(f"set aside: {path.name} ({reason}); its job was run again")
     report(specs, store)
@@ -106,14 +112,25 @@ def report(specs: list[RunSpec], store: Store) -> None:
 
 
 def check_assets(specs: list[RunSpec]) -> None:
-    """Fail now, not in the middle of the night: the model and the data are there and intact."""
+    """Fail now, not in the middle of the night: model and data are there and intact, and suit what was asked of them.
+
+    Raises ValueError or AssetError.
+    """
     for model in {s.model for s in specs}:
         if model == models.EMBEDDED:
             if not assets.is_converted():
                 print("converting the embedded model to safetensors, once ...", flush=True)
             assets.embedded_model()
-    for source, tasks in {(s.source, s.tasks) for s in specs}:
-        sources.splits(source, tasks)
+    sizes = {
+        (source, tasks): {task: len(split["train"]) for task, split in sources.splits(source, tasks).items()}
+        for source, tasks in {(s.source, s.tasks) for s in specs}
+    }
+    skeletons = {model: models.skeleton(model) for model in {s.model for s in specs}}
+    for spec in specs:
+        counts = examples.shares(sizes[spec.source, spec.tasks], spec.train_documents, spec.mixture)
+        method = registry.methods()[spec.method](**spec.hyperparameters)
+        steps = batches.steps(sum(counts.values()), spec.batch_size, spec.epochs)
+        method.check(skeletons[spec.model], spec.tasks, steps)
 
 
 def print_list() -> None:

@@ -1,0 +1,58 @@
+"""`python -m benchmarks.speed`: measure, print the table, write JSON.  Exit status 0, also where a target is missed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from benchmarks import models, registry
+from benchmarks.speed.ratios import Ratio, table
+from benchmarks.speed.setting import Setting
+from benchmarks.speed.subjects import SUBJECTS
+from results.environment import environment
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    only: Annotated[str | None, typer.Option(help=f"Some of {', '.join(SUBJECTS)}, with commas. [all]")] = None,
+    model: Annotated[str, typer.Option(help="As in benchmarks.run; tiny needs no data.")] = models.EMBEDDED,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help=f"{', '.join(models.DTYPES)}.")] = "bfloat16",
+    width: Annotated[int, typer.Option(help="Of the single layer.")] = Setting.width,
+    tokens: Annotated[int, typer.Option(help="That the single layer sees.")] = Setting.tokens,
+    effort: Annotated[float, typer.Option(help="Multiplies the rounds of every comparison.")] = 1.0,
+    out: Annotated[Path | None, typer.Option(help="JSON file of the ratios.")] = None,
+) -> None:
+    """Print ratios of time and memory, measured side by side, with their targets."""
+    setting = Setting(device=device, model=model, dtype=dtype, width=width, tokens=tokens, effort=effort)
+    rows = measured(setting, only.split(",") if only else list(SUBJECTS))
+    wide = Console().width if Console().is_terminal else 200
+    Console(width=wide).print(table(rows))
+    if out:
+        where = environment(torch.cuda.get_device_name() if device == "cuda" else None)
+        where["threads"] = torch.get_num_threads()
+        body = {"environment": where, "ratios": [row.to_json() for row in rows]}
+        out.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+
+
+def measured(setting: Setting, names: list[str]) -> list[Ratio]:
+    """Measure the comparisons of those names, one after the other."""
+    rows = []
+    for name, prepare in [(name, registry.pick("comparison", name, SUBJECTS)) for name in names]:
+        typer.echo(f"{name} ...", err=True)
+        subject = prepare(setting)
+        for _ in range(subject.rounds):
+            subject.round()
+        rows += subject.rows()
+    return rows
+
+
+if __name__ == "__main__":
+    app()

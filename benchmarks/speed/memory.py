@@ -1,0 +1,70 @@
+"""Peak memory of a training step or a sensitivity pass, each in a process of its own.
+
+`python -m benchmarks.speed.memory WHAT FILE` loads the model and the batch, runs, and prints the peak in JSON: resident
+bytes on a CPU, allocated ones on a GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from baselines.lora import Lora
+from baselines.method import Method
+from benchmarks.meter import measure, release, reset_resident_peak, resident_peak
+from benchmarks.speed.setting import Allocated, Setting, matched_lora, steps
+from results.environment import ROOT
+from smoe import sensitivity
+
+WHAT = ("lora", "lora-smoe", "sensitivity")
+STEPS = 3  # the optimiser's state is there from the first on
+
+
+def peaks(setting: Setting, which: Sequence[str] = WHAT) -> dict[str, tuple[int, int]]:
+    """(peak bytes, those above the loaded model) of each on one and the same batch."""
+    batch, tokens = setting.training_batches(1)[0]
+    given = {"batch": batch, "tokens": tokens, "experts": setting.experts, "rank": matched_lora(setting).r}
+    given |= {"model": setting.model, "dtype": setting.dtype, "device": setting.device}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "given.pt"
+        torch.save(given, file)
+        command = [sys.executable, "-m", "benchmarks.speed.memory"]
+        found = {
+            what: subprocess.run([*command, what, str(file)], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+            for what in which
+        }
+    return {what: tuple(json.loads(done.stdout.splitlines()[-1])) for what, done in found.items()}
+
+
+def peak(what: str, file: str) -> tuple[int, int]:
+    """Run one of them in this process."""
+    given = torch.load(file, weights_only=True)
+    setting = Setting(**{name: given[name] for name in ("model", "dtype", "device")})
+    model, batch, tokens = setting.load(), given["batch"], given["tokens"]
+    cuda = setting.device == "cuda"
+    release()
+    reset_resident_peak()
+    before = torch.cuda.memory_allocated() if cuda else resident_peak()
+    method: Method = Lora(r=given["rank"], alpha=2 * given["rank"])
+    if what == "lora-smoe":
+        method = Allocated(experts=given["experts"])
+    with measure(setting.device) as meter:
+        if what == "sensitivity":
+            sensitivity(model, {"task": [batch]})
+        else:
+            steps(method.attach(model, {}, STEPS), method, [(batch, tokens)] * STEPS)
+    assert meter.cost is not None
+    found = meter.cost.peak_allocated_bytes if cuda else meter.cost.peak_resident_bytes
+    if found is None or before is None:
+        raise RuntimeError("this platform does not tell how much memory a process had")
+    return found, found - before
+
+
+if __name__ == "__main__":
+    print(json.dumps(peak(*sys.argv[1:])))

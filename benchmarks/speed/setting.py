@@ -1,0 +1,106 @@
+"""What the comparisons share: sizes, the model, real batches of the training mixture, and one allocation."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from transformers.utils import logging
+
+from baselines.experts import ExpertMethod, Facts
+from baselines.lora import Lora
+from baselines.lora_smoe import LoraSMoE
+from baselines.method import Method, Probe
+from benchmarks import batches, models
+from benchmarks.examples import Example
+from benchmarks.job import training_data
+from benchmarks.plan import Request, resolve
+from benchmarks.train import train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocated(ExpertMethod):
+    """LoRA-SMoE after its allocation, so that a training step is measured alone."""
+
+    name: ClassVar[str] = "allocated"
+    summary: ClassVar[str] = "LoRA-SMoE with a given allocation"
+    source: ClassVar[str] = LoraSMoE.source
+    experts: Mapping[str, int]
+
+    def allocate(self, model: Any, probe: Probe) -> tuple[Mapping[str, int], Facts]:
+        return self.experts, {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Sizes of a run. The model `tiny` gets random token sequences, so that a smoke run needs no data."""
+
+    device: str = "cpu"
+    model: str = models.EMBEDDED
+    dtype: str = "bfloat16"
+    width: int = 2048  # of the single layer
+    tokens: int = 1024  # that it sees
+    effort: float = 1.0  # multiplies the number of rounds
+
+    def rounds(self, usual: int) -> int:
+        return max(1, round(usual * self.effort))
+
+    def load(self) -> Any:
+        logging.disable_progress_bar()
+        return models.load(self.model, self.dtype, self.device)[0]
+
+    @cached_property
+    def examples(self) -> dict[str, list[Example]]:
+        """The training documents of `--profile full`, by task."""
+        if self.model == models.TINY:
+            rng = random.Random(0)
+            return {
+                f"task{t}": [Example("", tuple(rng.choices(range(256), k=8 + n)), 2, False) for n in range(4)]
+                for t in range(8)
+            }
+        request = Request(methods="lora-smoe", profile="full", dtype=self.dtype, device=self.device, model=self.model)
+        return training_data(resolve(request)[0], models.load(self.model, self.dtype, "cpu")[1], {})[1]
+
+    def training_batches(self, count: int) -> list[tuple[batches.Batch, int]]:
+        """(batch, real tokens) at evenly spaced quantiles of width among the batches of an epoch; one: the median."""
+        everything = [e for found in self.examples.values() for e in found]
+        size = Request.batch_size
+        epoch = sorted(batches.stream(everything, size, 1.0, 0, 0), key=lambda b: b[0]["input_ids"].shape[1])
+        full = [found for found in epoch if len(found[0]["input_ids"]) == size]
+        return [full[int((i + 0.5) * len(full) / count)] for i in range(count)]
+
+    @property
+    def full_tokens(self) -> int:
+        """Real tokens of one epoch of `--profile full`."""
+        return sum(len(e.ids) for found in self.examples.values() for e in found)
+
+    @cached_property
+    def probe(self) -> dict[str, list[batches.Batch]]:
+        """The default probe: so many documents of each task."""
+        found = batches.probe(self.examples, Request.probe_documents, Request.batch_size, 0)
+        return {t: [{k: v.to(self.device) for k, v in b.items()} for b in bs] for t, bs in found.items()}
+
+    @cached_property
+    def experts(self) -> dict[str, int]:
+        """Experts of every block as LoRA-SMoE allocates them by default."""
+        return dict(LoraSMoE().allocate(self.load(), self.probe)[0])
+
+
+def trainable(model: Any) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def matched_lora(setting: Setting) -> Lora:
+    """LoRA of the rank whose trainable parameters come nearest to the allocation's."""
+    wanted = trainable(Allocated(experts=setting.experts).attach(setting.load(), {}, 1))
+    rank = max(1, round(wanted / trainable(Lora(r=1, alpha=2).attach(setting.load(), {}, 1))))
+    return Lora(r=rank, alpha=2 * rank)
+
+
+def steps(model: Any, method: Method, chosen: list[tuple[batches.Batch, int]]) -> None:
+    """Whole training steps on the batches, by the harness's own loop."""
+    options = {"learning_rate": Request.learning_rate, "warmup_fraction": 0.1, "weight_decay": 0.0, "seed": 0}
+    train(model, method, chosen, total_steps=len(chosen), **options)  # type: ignore[arg-type]

@@ -1,0 +1,89 @@
+"""A contestant is one file: in a folder elsewhere it is listed, planned, run, tabled and held to the contract.
+
+Nothing in the repository is edited for it, and everything runs in processes of its own, as a user would run it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "every-other-block"
+SOURCE = '''
+"""Experts on every other block, the others without."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from baselines.experts import ExpertMethod
+from smoe import find_blocks
+
+
+@dataclass(frozen=True, kw_only=True)
+class EveryOtherBlock(ExpertMethod):
+    name: ClassVar[str] = "every-other-block"
+    summary: ClassVar[str] = "experts on every other block"
+    source: ClassVar[str] = "a test"
+
+    num_experts: int = 3  # in those blocks
+
+    def allocate(self, model, probe):
+        blocks = find_blocks(model, self.target_modules)
+        return {b: self.num_experts * (i % 2) for i, b in enumerate(blocks)}, {}
+'''
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    """Run a module of the repository with the contestant's folder on the path."""
+    folder = tmp_path_factory.mktemp("contestants")
+    (folder / "every_other_block.py").write_text(SOURCE)
+    variables = {**os.environ, "SMOE_METHODS": str(folder), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", *arguments], cwd=ROOT, env=variables, capture_output=True, text=True, timeout=300
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def records(python, tmp_path_factory):
+    """The folder of the records of one job with a setting of its own, on the tiny model and real documents."""
+    out = tmp_path_factory.mktemp("records")
+    options = "--model tiny --dtype float32 --device cpu --train-documents 16 --limit 1".split()
+    done = python("benchmarks.run", *options, "--methods", f"{NAME}:num_experts=2", "--out", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def test_it_is_listed_with_its_settings(python):
+    listed = python("benchmarks.run", "--list").stdout
+    assert "every-other-block  experts on every other block [a test]" in listed and "num_experts=3" in listed
+
+
+def test_its_job_leaves_a_record_with_its_settings_and_experts(records):
+    (file,) = records.glob(f"commonsense--tiny--{NAME}--s0--*.json")
+    record = json.loads(file.read_text())
+    assert record["status"] == "done" and record["spec"]["hyperparameters"]["num_experts"] == 2
+    assert sorted(record["facts"]["experts"].values()) == [0] * 7 + [2] * 7
+    assert record["parameters"]["trainable"] == record["parameters"]["experts"] + record["parameters"]["router"] > 0
+
+
+def test_the_reports_table_has_its_row(python, records):
+    shown = python("reports", "show", "--records", str(records))
+    assert shown.returncode == 0 and NAME in shown.stdout
+
+
+def test_the_contract_tests_hold_it_to_what_every_contestant_promises(python):
+    contract = "tests/baselines/test_method_contract.py"
+    done = python("pytest", contract, "-k", NAME, "-vv", "-p", "no:cacheprovider")
+    assert done.returncode == 0, done.stdout
+    assert f"test_it_starts_equal_to_the_base_model[{NAME}] PASSED" in done.stdout

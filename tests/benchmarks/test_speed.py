@@ -1,0 +1,83 @@
+"""The harness of the speed ratios, at toy sizes: no figure here says anything about speed."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from benchmarks.speed import memory, ratios
+from benchmarks.speed.__main__ import app
+from benchmarks.speed.ratios import SideBySide, Target, ratio, table
+from benchmarks.speed.scoring import StandIn
+from benchmarks.speed.setting import Setting
+from benchmarks.speed.subjects import targets
+
+TOY = Setting(model="tiny", dtype="float32", width=32, tokens=16, effort=0.05)
+
+
+@pytest.fixture
+def one_process(monkeypatch):
+    """Start no processes: they take seconds each."""
+    monkeypatch.setattr(memory.subprocess, "run", lambda command, **_: Done(json.dumps(memory.peak(*command[3:]))))
+
+
+class Done:
+    def __init__(self, stdout: str) -> None:
+        self.stdout = stdout
+
+
+def test_every_target_is_measured_and_named_in_the_table(one_process, tmp_path):
+    out = tmp_path / "speed.json"
+    options = ["--model", "tiny", "--dtype", "float32", "--width", "32", "--tokens", "16", "--effort", "0.05"]
+    result = CliRunner().invoke(app, [*options, "--out", str(out)], catch_exceptions=False)
+    rows = json.loads(out.read_text())["ratios"]
+    assert [row["name"] for row in rows] == [t.name for t in targets("cpu")]
+    assert all(math.isfinite(row["value"]) and row["value"] > 0 for row in rows)
+    assert all((row["met"] is None) == (row["bound"] is None) for row in rows)
+    assert all(t.name in result.output for t in targets("cpu"))
+
+
+def test_memory_is_measured_in_a_process_of_its_own():
+    ((peak, above),) = memory.peaks(TOY, ["lora-smoe"]).values()
+    assert peak > 100e6 and 0 <= above < peak
+
+
+def test_a_ratio_is_the_median_over_rounds_of_competitors_that_alternate(monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr(ratios.time, "perf_counter", lambda: next(clock) ** 2)
+    order = []
+    contest = SideBySide({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, "cpu")
+    for _ in range(3):
+        contest()
+    assert "".join(order) == "ab" + "ab" + "ba" + "ab"
+    # The n-th turn from 0 lasts (2n + 1)^2 - (2n)^2 = 4n + 1 seconds.
+    assert contest.seconds == {"a": [1, 13, 17], "b": [5, 9, 21]}
+    assert ratio(Target(name="a / b", bound=1.0), contest.over("a", "b"), "").value == pytest.approx(17 / 21)
+
+
+@pytest.mark.parametrize(("at_most", "value", "verdict"), [(True, 1.2, "missed"), (False, 1.2, "met")])
+def test_a_missed_target_is_printed_as_missed(at_most, value, verdict):
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(table([ratio(Target(name="time of a / b", bound=1.15, at_most=at_most), [value], "")]))
+    row = next(line for line in capture.get().splitlines() if "time of a / b" in line)
+    assert f" {verdict} " in row
+
+
+def test_the_stand_in_trains_one_block_after_the_other():
+    import torch
+
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(4, 4, bias=False) for name in ("x", "y")})
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = StandIn(torch.optim.AdamW(model.parameters(), lr=0.1), list(model.named_parameters()), [["x."], ["y."]])
+    for active in ("y", "x"):
+        assert [name for name, p in model.named_parameters() if p.requires_grad] == [f"{active}.weight"]
+        model["y"](model["x"](torch.ones(2, 4))).sum().backward()
+        optimizer.step()
+        moved = not torch.equal(model[active].weight, before[f"{active}.weight"])
+        assert moved
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == ["y.weight"]

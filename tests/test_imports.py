@@ -1,0 +1,78 @@
+"""Who may import whom: the arrows of the house plan, walked in every source file."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DRAWING = {"matplotlib", "rich", "typer"}
+ALLOWED = {
+    "smoe": {"aenum", "peft", "torch", "transformers"},
+    "baselines": {"peft", "smoe", "torch"},
+    "benchmarks": {
+        "accelerate", "baselines", "datasets", "peft", "results", "rich", "smoe", "tokenizers", "torch",
+        "transformers", "typer",
+    },
+    "results": set(),
+    "reports": {"jinja2", "matplotlib", "numpy", "pandas", "results", "rich", "scipy", "statsmodels", "typer", "yaml"},
+}  # fmt: skip
+FURTHER = {
+    "smoe/__main__.py": DRAWING,
+    "smoe/heatmap.py": DRAWING,
+    "benchmarks/evaluate.py": {"lm_eval"},
+    "benchmarks/speed": {"numpy", "pytest", "pytest_benchmark"},
+}
+FILES = sorted(file for folder in ALLOWED for file in (ROOT / folder).rglob("*.py"))
+
+
+def imported(source: str) -> Iterator[tuple[int, str]]:
+    """(line, top-level package) of every import in a source text, inside functions too; "." for a relative one."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.lineno, "." if node.level else (node.module or "").split(".")[0]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("__import__", "importlib.import_module"):
+            if node.args and isinstance(node.args[0], ast.Constant):
+                yield node.lineno, str(node.args[0].value).split(".")[0]
+
+
+def allowed(file: Path) -> set[str]:
+    name = file.relative_to(ROOT).as_posix()
+    folder = name.split("/")[0]
+    further = set().union(*(more for place, more in FURTHER.items() if name == place or name.startswith(f"{place}/")))
+    return {folder} | ALLOWED[folder] | further | set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(ROOT).as_posix())
+def test_a_file_imports_only_along_the_arrows(file):
+    permitted = allowed(file)
+    assert [f"line {line}: {name}" for line, name in imported(file.read_text()) if name not in permitted] == []
+
+
+def test_every_package_of_the_repository_has_its_arrows():
+    packages = {file.parent.name for file in ROOT.glob("*/__init__.py")}
+    assert packages == set(ALLOWED) and all((ROOT / place).exists() for place in FURTHER)
+    assert len(FILES) > 50
+
+
+def test_the_arrows_have_no_circle_and_reports_never_meet_torch():
+    rank = {"results": 0, "smoe": 0, "baselines": 1, "benchmarks": 2, "reports": 1}
+    for folder, names in ALLOWED.items():
+        assert all(rank[name] < rank[folder] for name in names & rank.keys())
+    assert not {"torch", "transformers", "peft", "lm_eval"} & (ALLOWED["reports"] | ALLOWED["results"])
+
+
+def test_one_file_alone_imports_lm_eval():
+    users = {f.relative_to(ROOT).as_posix() for f in FILES for _, name in imported(f.read_text()) if name == "lm_eval"}
+    assert users == {"benchmarks/evaluate.py"}
+
+
+def test_the_walk_sees_imports_wherever_they_stand():
+    source = "import a.b as c\ndef f():\n    from d.e import g\n    importlib.import_module('h.i')\nfrom . import j\n"
+    assert sorted(imported(source)) == [(1, "a"), (3, "d"), (4, "h"), (5, ".")]
