@@ -25,7 +25,7 @@ FURTHER = {
     "smoe/__main__.py": DRAWING,
     "smoe/heatmap.py": DRAWING,
     "benchmarks/evaluate.py": {"lm_eval"},
-    "benchmarks/speed": {"numpy", "pytest", "pytest_benchmark"},
+    "benchmarks/speed": {"badam", "numpy", "pytest", "pytest_benchmark"},  # badam: a rival, where it is installed
 }
 FILES = sorted(file for folder in ALLOWED for file in (ROOT / folder).rglob("*.py"))
 
