@@ -11,7 +11,7 @@ import torch
 from peft import get_peft_model
 
 from baselines.method import PROJECTIONS, Attached, Method, Probe
-from smoe import SMoEConfig, experts_per_block, parameter_counts
+from smoe import SMoEConfig, experts_per_block, parameter_counts, record_routing
 
 Facts = dict[str, Any]
 
@@ -59,6 +59,19 @@ class ExpertMethod(Method):
 
     def penalty(self, model: Attached) -> torch.Tensor | None:
         return model.base_model.take_balance_loss() if self.balance_loss else None
+
+    def observe(self, model: Attached, probe: Probe) -> Facts:
+        """What each router does on each task; blocks with one expert have none."""
+        routers: Facts = {}
+        for task, batches in probe.items():
+            with record_routing(model) as report, torch.no_grad():
+                for batch in batches:
+                    model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+            routers[task] = {
+                block: {"load": [round(x, 4) for x in b.load], "entropy": round(b.entropy, 4), "dead": b.dead}
+                for block, b in report.blocks.items()
+            }
+        return {"router": routers}
 
     def facts(self, model: Attached) -> Facts:
         made = {block: n for block, n in model.allocation_facts["experts"].items() if n}

@@ -79,6 +79,13 @@ class Method(ABC):
         """Trainable parameters that `--match params` compares: of the model just attached."""
         return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
+    def observe(self, model: Attached, probe: Probe) -> dict[str, Any]:
+        """JSON-ready facts that only a run of the trained model shows, on the batches `attach` was given.
+
+        Known keys: "router" {task: {block: {"load", "entropy", "dead"}}}.
+        """
+        return {}
+
     def _require_positive(self, *fields: str) -> None:
         for field in fields:
             if (value := getattr(self, field)) <= 0:

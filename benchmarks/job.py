@@ -84,7 +84,7 @@ def job(spec: RunSpec, progress: Progress, draft: Record) -> Record:
         )
     costs["evaluate"] = meter.cost
 
-    facts = method.facts(model) if total_steps else {}
+    facts = {**method.facts(model), **method.observe(model, probe)} if total_steps else {}
     counts = facts.pop("parameters", {})
     return replace(
         draft,

@@ -77,6 +77,7 @@ def test_truncation_takes_from_the_left_and_never_from_the_answer(tokenizer, con
 def test_trailing_spaces_of_the_prompt_belong_to_the_answer(tokenizer):
     example = encode(tokenizer, "task", "Answer:  ", "yes", 64)
     assert tokenizer.decode(example.ids[-example.answer_tokens :]) == "  yes"
+    assert tokenizer.decode(example.ids) == "Answer:  yes"
 
 
 def test_an_empty_answer_is_refused_with_its_task(tokenizer):
