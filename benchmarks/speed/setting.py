@@ -49,8 +49,11 @@ class Setting:
         return max(1, round(usual * self.effort))
 
     def load(self) -> Any:
+        return self._model_and_tokenizer()[0]
+
+    def _model_and_tokenizer(self) -> tuple[Any, Any]:
         logging.disable_progress_bar()
-        return models.load(self.model, self.dtype, self.device)[0]
+        return models.load(self.model, self.dtype, self.device)
 
     @cached_property
     def examples(self) -> dict[str, list[Example]]:
@@ -62,7 +65,7 @@ class Setting:
                 for t in range(8)
             }
         request = Request(methods="lora-smoe", profile="full", dtype=self.dtype, device=self.device, model=self.model)
-        return training_data(resolve(request)[0], models.load(self.model, self.dtype, "cpu")[1], {})[1]
+        return training_data(resolve(request)[0], self._model_and_tokenizer()[1], {})[1]
 
     def training_batches(self, count: int) -> list[tuple[batches.Batch, int]]:
         """(batch, real tokens) at evenly spaced quantiles of width among the batches of an epoch; one: the median."""
