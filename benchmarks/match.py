@@ -13,15 +13,14 @@ from typing import Any
 
 import torch
 
-from baselines.lora_smoe import LoraSMoE
 from baselines.method import Attached, Method
+from baselines.molora import MoLora
 from baselines.sizes import TOLERANCE, Shapes, own_shapes, residual
 from benchmarks.registry import unknown
 from smoe import block_params, block_shapes, experts_per_block
 
 MATCHES = ("none", "params", "experts")
-REFERENCE = LoraSMoE()
-EXPERTS = 4  # of a block on average, the reference's budget
+REFERENCE = MoLora()  # LoRA-SMoE's default budget, spread evenly
 
 
 def check(match: str) -> None:
@@ -39,8 +38,8 @@ def target(match: str, shapes: Shapes) -> int:
     """Trainable parameters ("params") or experts over all blocks ("experts") that every method is to have."""
     own = own_shapes(shapes, REFERENCE.target_modules)
     if match == "experts":
-        return EXPERTS * len(own)
-    return sum(block_params(shape, EXPERTS, REFERENCE.r) for shape in own.values())
+        return REFERENCE.num_experts * len(own)
+    return sum(block_params(shape, REFERENCE.num_experts, REFERENCE.r) for shape in own.values())
 
 
 def sized(methods: Sequence[Method], match: str, shapes: Shapes) -> list[Method]:

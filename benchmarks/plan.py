@@ -158,7 +158,7 @@ def parse_seeds(text: str | None, count: int) -> list[int]:
 
 
 def estimate_seconds(spec: RunSpec, records: Sequence[Record]) -> float | None:
-    """How long the job should take, from finished ones of the same model, device and dtype; None without any.
+    """How long the job should take, from finished ones of the same model, device and dtype; None: they cannot tell.
 
     Time of training and evaluation is taken to grow with the documents, everything else to stay.
     """
@@ -176,6 +176,8 @@ def estimate_seconds(spec: RunSpec, records: Sequence[Record]) -> float | None:
     evaluation = _ratio(
         spec.evaluation_limit, last.spec.evaluation_limit, last, "evaluation_documents", len(spec.tasks)
     )
+    if train is None or evaluation is None:
+        return None
     seconds = {phase: cost.wall_seconds for phase, cost in last.costs.items()}
     return (
         seconds.get("load", 0)
@@ -185,11 +187,11 @@ def estimate_seconds(spec: RunSpec, records: Sequence[Record]) -> float | None:
     )
 
 
-def _ratio(asked: int | None, had: int | None, last: Record, name: str, times: int = 1) -> float:
-    """Documents asked over documents the earlier record had; everything (None) counts as what the sources hold."""
-    everything = 10_500 if name == "train_documents" else 13_000
-    done = sum(d[name] for d in last.data.values()) or 1
-    return (asked * times if asked is not None else everything) / (done if had is not None else everything)
+def _ratio(asked: int | None, had: int | None, last: Record, name: str, times: int = 1) -> float | None:
+    """Documents asked over documents the earlier record had; None where everything is asked and it had a part."""
+    if asked is None:
+        return None if had is not None else 1.0
+    return asked * times / (sum(d[name] for d in last.data.values()) or 1)
 
 
 def _positive(request: Request, *names: str) -> None:

@@ -7,7 +7,9 @@ Departures: released code / a strict percentile threshold, so that the number of
 (`released_votes`). Here / ranks with ties broken by block name, so that any budget can be met exactly; where all scores
 of a task differ and the budget is the released total, the two are equal. In a group of n blocks, rank j (from 0)
 passes the released threshold p exactly when j / (n - 1) < p / 100: votes are granted in the order of that fraction.
-`proportional` is an alternative of ours: shares of the summed, normalised scores by largest remainder.
+`proportional` is an alternative of ours: shares of the summed, normalised scores by largest remainder. A task's scores
+are normalised within each group, to the group's share of the blocks: groups whose scores differ in scale, such as
+attention and MLP, would otherwise take from each other what ranking them apart is meant to keep.
 """
 
 from __future__ import annotations
@@ -131,7 +133,8 @@ def allocate(
     min_experts, max_experts: bounds for every block of the grouping; blocks outside it get 0. Under "votes" a block
     never gets more than one expert per task (or `min_experts`, where that is more).
     shapes, r, share_A: only for a budget in trainable parameters: (in, out) of every block, rank, one A for all
-    experts. Such a budget is never exceeded, and one more expert would exceed it.
+    experts. Such a budget is never exceeded; what is left is less than the next expert in the order
+    of votes costs.
     Raises BudgetError naming the nearest possible values. Blocks come back in the order of the scores.
     """
     blocks = _blocks(scores)
@@ -216,7 +219,9 @@ def _total(budget: Budget, blocks: int, low: int, cap: int | None) -> int:
     total = round(wanted)
     # A mean printed with six digits comes back within this tolerance of the whole number that it stands for.
     if abs(wanted - total) > 1e-6 * max(blocks, 1):
-        near = [f"{n / unit:.6f} ({n} experts)" for n in (math.floor(wanted), math.ceil(wanted))]
+        lowest, highest = max(low * blocks, 1), math.inf if cap is None else cap * blocks
+        possible = sorted({min(max(n, lowest), highest) for n in (math.floor(wanted), math.ceil(wanted))})
+        near = [f"{n / unit:.6f} ({n} experts)" for n in possible]
         raise BudgetError(f"{wanted:g} experts over {blocks} blocks is not whole; nearest possible: {', '.join(near)}")
     least, most = low * blocks, None if cap is None else cap * blocks
     if total < least or (most is not None and total > most):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 from torch import nn
@@ -40,7 +41,8 @@ def find_blocks(model: nn.Module, target_modules: Targets = None) -> dict[str, n
     """List the blocks of a model by name, in module order.
 
     target_modules: last parts of names or whole names; "all-linear" for every linear layer but the output head; None
-    for the seven Llama projections, or "all-linear" where the model lacks one of them.
+    for the seven Llama projections, or "all-linear" where the model lacks one of them. Under "all-linear" the fused
+    expert parameters of a mixture of experts are left out, with a warning that names them.
     Raises ValueError for a target that matches nothing, that is no linear layer (such as fused expert parameters of a
     mixture of experts), or whose weight is tied to another block's.
     """
@@ -52,6 +54,10 @@ def find_blocks(model: nn.Module, target_modules: Targets = None) -> dict[str, n
         blocks = {name: m for name, m in modules.items() if name and is_block(m) and m is not head}
         if not blocks:
             raise ValueError("the model has no linear layer")
+        if fused := [name for name, p in model.named_parameters() if p.ndim == 3]:
+            warnings.warn(
+                f"fused expert parameters are no linear layers and get no experts: {', '.join(fused)}", stacklevel=2
+            )
     else:
         wanted = [name for name in modules if any(_matches(name, t) for t in targets)]
         _refuse_what_is_no_block(model, modules, wanted, targets)

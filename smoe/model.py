@@ -110,7 +110,7 @@ class SMoEModel(BaseTuner):
                 "gradient_checkpointing_kwargs={'use_reentrant': False}"
             )
         if getattr(output, "loss", None) is not None:
-            output["loss"] = output.loss + total
+            output["loss"] = output.loss + total * _share_of_step(kwargs)
         else:
             self._pending_balance = total
         return output
@@ -160,6 +160,18 @@ class SMoEModel(BaseTuner):
                 f"{len(routed)} blocks have several experts, whose router decides per token and cannot be merged: "
                 f"{', '.join(routed)}"
             )
+
+
+def _share_of_step(kwargs: dict[str, Any]) -> torch.Tensor | float:
+    """This batch's share of its optimiser step, for a loss that is summed over the micro-batches of a step.
+
+    `Trainer` passes `num_items_in_batch`, the answer tokens of the whole step, and divides by nothing else; without it
+    a loss is a mean, and whoever accumulates divides it.
+    """
+    items, labels = kwargs.get("num_items_in_batch"), kwargs.get("labels")
+    if items is None or labels is None:
+        return 1.0
+    return ((labels[..., 1:] != -100).sum() / items).clamp(max=1)
 
 
 def smoe_layers(model: nn.Module) -> dict[str, SMoELinear]:

@@ -14,11 +14,13 @@ from baselines.experts import ExpertMethod, Facts
 from baselines.lora import Lora
 from baselines.lora_smoe import LoraSMoE
 from baselines.method import Method, Probe
-from benchmarks import batches, models
+from baselines.sizes import nearest_rank, own_shapes
+from benchmarks import batches, match, models
 from benchmarks.examples import Example
 from benchmarks.job import training_data
 from benchmarks.plan import Request, resolve
 from benchmarks.train import train
+from smoe import block_params
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +100,10 @@ def trainable(model: Any) -> int:
 
 def matched_lora(setting: Setting) -> Lora:
     """LoRA of the rank whose trainable parameters come nearest to the allocation's."""
-    wanted = trainable(Allocated(experts=setting.experts).attach(setting.load(), {}, 1))
-    rank = max(1, round(wanted / trainable(Lora(r=1, alpha=2).attach(setting.load(), {}, 1))))
+    lora = Lora()
+    shapes = own_shapes(match.shapes_of(models.skeleton(setting.model)), lora.target_modules)
+    wanted = sum(block_params(shapes[block], experts, LoraSMoE.r) for block, experts in setting.experts.items())
+    rank = nearest_rank(lambda r: sum(lora.block_params(shape, r) for shape in shapes.values()), wanted)
     return Lora(r=rank, alpha=2 * rank)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 import time
@@ -157,6 +158,15 @@ def test_parameter_budget_is_met_to_within_one_expert(rule, limit, share_A):
 def test_impossible_budgets_are_refused_with_the_nearest_possible(budget, message):
     with pytest.raises(BudgetError, match=message):
         allocate(drawn(6), budget=Budget(**budget), shapes=SHAPES)
+
+
+@pytest.mark.parametrize(("tasks", "mean"), [(8, 0.01), (1, 1.01)])
+def test_a_fraction_of_an_expert_is_refused_with_values_inside_the_bounds(tasks, mean):
+    scores = drawn(6, tasks)
+    with pytest.raises(BudgetError) as refused:
+        allocate(scores, budget=Budget(mean_experts=mean))
+    for total in re.findall(r"\((\d+) experts\)", str(refused.value)):
+        assert sum(allocate(scores, budget=Budget(total_experts=int(total))).values()) == int(total)
 
 
 def test_the_nearest_possible_values_are_possible():

@@ -304,3 +304,9 @@ def test_a_block_that_is_not_called_scores_zero():
 def test_unknown_mode_or_engine_is_refused(options):
     with pytest.raises(ValueError, match="must be one of"):
         sensitivity(tiny("llama"), {"t": batched(drawn_samples(), 2)}, **options)
+
+
+def test_fused_experts_that_get_no_block_are_named_in_a_warning():
+    model = tf.AutoModelForCausalLM.from_config(ARCHITECTURES["mixtral"]())
+    with pytest.warns(UserWarning, match=r"fused expert parameters .*model\.layers\.0\.mlp\.experts"):
+        find_blocks(model)

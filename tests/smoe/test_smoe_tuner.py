@@ -261,6 +261,25 @@ def test_trainer_lowers_the_loss_and_saves_the_adapter(tmp_path):
     torch.testing.assert_close(logits(again), logits(model.eval()))
 
 
+@pytest.mark.parametrize("micro", [1, 2, 4])
+def test_balance_loss_does_not_grow_with_gradient_accumulation(tmp_path, micro):
+    torch.manual_seed(0)
+    coefficient = 100.0
+    config = SMoEConfig(r=2, num_experts=3, balance_loss=coefficient, lora_dropout=0.0, router_init=0.0)
+    model = get_peft_model(base(), config)
+    rows = [{"input_ids": row, "labels": row} for row in IDS.tolist() * 4][:4]
+    arguments = tf.TrainingArguments(
+        output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=4 // micro,
+        gradient_accumulation_steps=micro, logging_steps=1, report_to=[], save_strategy="no", use_cpu=True,
+        disable_tqdm=True,
+    )  # fmt: skip
+    trainer = tf.Trainer(model=model, args=arguments, train_dataset=rows, data_collator=tf.default_data_collator)
+    trainer.train()
+    logged = trainer.state.log_history[0]["loss"]
+    plain = model.eval()(input_ids=IDS, labels=IDS).loss.item()
+    assert logged == pytest.approx(plain + coefficient, abs=1.0)  # an even router: the Switch loss is 1
+
+
 def test_balance_loss_is_added_once_and_only_while_training():
     model = adapted(lora_dropout=0.0, balance_loss=0.5)
     tuner = model.base_model
