@@ -27,7 +27,7 @@ from benchmarks.meter import device_bytes_in_use, measure
 from benchmarks.train import train
 from results import Parameters, Record, RunSpec
 from results.environment import environment
-from results.store import Store
+from results.store import SCRATCH, Store, StoreError
 
 IDLE_BYTES = 500 * 2**20  # more than this in use before the start is somebody else's work (PEFT's rule)
 
@@ -177,12 +177,17 @@ def main(spec_file: str, out: str) -> int:
         print(json.dumps([phase, done, total]), flush=True)
 
     record = attempt(spec, progress)
-    Store(Path(out)).save(record)
+    try:
+        Store(Path(out)).save(record)
+    except StoreError as error:  # what was measured is kept, if anywhere at all
+        print(f"{error}; kept in {Store(SCRATCH).save(record)}", file=sys.stderr)
+        raise
     return 0 if record.status == "done" else 1
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not sys.stdin, whose lock a thread must not hold when the interpreter ends
+        pass
     os._exit(1)
 
 

@@ -20,6 +20,8 @@ from results.record import RunSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "transformers", "peft", "lm_eval", "datasets", "accelerate", "numpy")
+# What runs leave behind and reports draw from it: files that git tracks, but no part of the code that was measured.
+OUTPUTS = ("results/records", "results/stability", "results/speed", "results/baseline", "reports/out", "README.md")
 COMPARED = ("torch", "transformers", "peft", "lm_eval")  # a different minor version may move scores
 
 
@@ -61,12 +63,16 @@ def fingerprint(environment: Mapping[str, Any], spec: RunSpec) -> dict[str, Any]
 
 
 def git_state(root: Path) -> tuple[str | None, bool | None]:
-    """(commit, whether tracked files differ from it) of the checkout at `root`; (None, None) without one."""
+    """(commit, whether its code was changed since) of the checkout at `root`; (None, None) without one.
+
+    Code: every tracked file but those in OUTPUTS.
+    """
     # A package installed below somebody else's checkout must not report that checkout's commit.
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != root.resolve():
         return None, None
-    status = _git(root, "status", "--porcelain", "--untracked-files=no")
+    code = (".", *(f":(exclude){name}" for name in OUTPUTS))
+    status = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *code)
     return _git(root, "rev-parse", "--verify", "--quiet", "HEAD"), None if status is None else bool(status)
 
 
