@@ -1,9 +1,9 @@
 """Which records may stand in one table, and how they become its rows.
 
-A group is one suite, model, source, protocol, training size and evaluation limit. Inside it everything that moves
-numbers without being the question (device, dtype, versions, commit, documents, batch sizes) has to agree; otherwise
-the group is refused with the field's name, or split by it. What may differ makes the rows: the method, its
-hyperparameters and its learning rate. Seeds of one row are averaged.
+A group is one suite, model, source, protocol, training size, evaluation limit and way of matching sizes. Inside it
+everything that moves numbers without being the question (device, dtype, versions, commit, documents, batch sizes) has
+to agree; otherwise the group is refused with the field's name, or split by it. What may differ makes the rows: the
+method, its hyperparameters and its learning rate. Seeds of one row are averaged.
 """
 
 from __future__ import annotations
@@ -159,6 +159,8 @@ def _identity(record: Record, split_by: Sequence[str]) -> tuple[str, bool]:
     spec = record.spec
     size = f"d{_or_all(spec.train_documents)}-e{_or_all(spec.evaluation_limit)}"
     parts = [spec.suite, spec.model.rstrip("/").split("/")[-1], spec.source, spec.protocol, size]
+    if spec.match != "none":
+        parts.append(f"match-{spec.match}")
     fields = {**spec.to_json(), **agreement_fields(record)}
     for name in split_by:
         if name not in fields and name not in _TRAINED:
@@ -177,7 +179,7 @@ def _share_untrained(parts: dict[tuple, list[Record]], split_by: Sequence[str]) 
         spec = record.spec
         extra = {**spec.to_json(), **agreement_fields(record)}
         split = tuple(_text(extra.get(name)) for name in split_by if name not in (*_TRAINED, "train_documents"))
-        return spec.suite, spec.model, spec.source, spec.protocol, spec.evaluation_limit, split
+        return spec.suite, spec.model, spec.source, spec.protocol, spec.evaluation_limit, spec.match, split
 
     for identity in [i for i in parts if not i[1]]:
         trained = {i: part for i, part in parts.items() if i[1]}
@@ -218,6 +220,8 @@ def _group(name: str, records: Sequence[Record], shared: dict[str, Any], differi
         f"{_or_all(spec.train_documents)} training documents, "
         f"{_or_all(spec.evaluation_limit)} evaluation documents a task"
     )
+    if spec.match != "none":
+        title += f", matched on {spec.match}"
     return Group(name, title, spec.tasks, tuple(made), shared, differing)
 
 

@@ -131,3 +131,9 @@ def test_group_keys_are_safe_file_names():
     (group,) = make_groups([make_record("lora", model=spec_model, train_documents=None, evaluation_limit=None)])
     assert group.name == "commonsense--my-model--embedded--loglik--dall-eall"
     assert dataclasses.is_dataclass(group)
+
+
+def test_runs_matched_in_another_way_are_groups_of_their_own():
+    groups = make_groups([make_record("lora"), make_record("lora", match="params")])
+    assert [g.name.split("--")[-1] for g in groups] == ["d640-e16", "match-params"]
+    assert groups[1].title.endswith("matched on params")
