@@ -18,7 +18,7 @@ from reports import stats, style
 from reports.canvas import Rows, in_order, legend_right, log_axis, method_axis, new_figure, size
 from reports.groups import Group
 from reports.phases import draw_memory, draw_time, memory_rows, time_rows
-from reports.summary import compare, references, summarise
+from reports.summary import contrasts, references, summarise
 
 TRADE_OFFS = {
     "trainable_params": ("Trainable parameters", "accuracy-parameters"),
@@ -124,8 +124,8 @@ def forest_rows(group: Group) -> Rows:
             "order": group.rows.index(c.row),
             "difference": c.macro.value, "low": c.macro.low, "high": c.macro.high, "p_holm": c.macro_p,
         }
-        for reference in references(group)
-        for c in compare(group, reference)
+        for comparisons in contrasts(group)
+        for c in comparisons
     ]  # fmt: skip
 
 

@@ -58,6 +58,12 @@ def clamped_quotas(weights: Mapping[str, float], total: int, low: int, high: int
 def proportional_within(
     weights: Mapping[str, float], limit: int, low: int, cap: int | None, params: Callable[[str, int], int]
 ) -> dict[str, int]:
+    """Apportion as many experts as `limit` parameters pay for; what is left is less than the next expert costs.
+
+    The next expert is that of the block furthest below its share of one more, whatever it costs: to spend the rest on
+    cheaper blocks would give them more than their share rounded up.
+    """
+
     def spent(given: Mapping[str, int]) -> int:
         return sum(params(b, e) for b, e in given.items())
 
@@ -71,17 +77,14 @@ def proportional_within(
         else:
             most = middle - 1
     given = largest_remainder(weights, fewest, low, cap)
-    # Experts differ in price, so what is left may still pay some: the blocks furthest below their share first.
     left = limit - spent(given)
-    quota = clamped_quotas(weights, fewest + 1, low, fewest + 1 if cap is None else cap)
-    queue = sorted(weights, key=lambda b: (given[b] - quota[b], b))
-    bought = True
-    while bought:
-        bought = False
-        for block in queue:
-            price = params(block, given[block] + 1) - params(block, given[block])
-            if price <= left and (cap is None or given[block] < cap):
-                given[block] += 1
-                left -= price
-                bought = True
+    # One more expert may move others about (the Alabama paradox) and be too dear only for that.
+    while open_blocks := [b for b in weights if cap is None or given[b] < cap]:
+        total = sum(given.values()) + 1
+        quota = clamped_quotas(weights, total, low, total if cap is None else cap)
+        behind = min(open_blocks, key=lambda b: (round(given[b] - quota[b], 9), b))
+        left -= params(behind, given[behind] + 1) - params(behind, given[behind])
+        if left < 0:
+            break
+        given[behind] += 1
     return given

@@ -15,12 +15,13 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import psutil
 import pytest
 
 from benchmarks import registry
 from benchmarks.plan import MAIN
-from results import Record, RunSpec, Score
+from results import Record, RunSpec, Score, schema
 from results.record import PHASES, Cost, Parameters
 from results.store import Store
 
@@ -146,7 +147,8 @@ def test_every_phase_has_a_cost(first, out, method):
 def test_training_documents_and_evaluation_documents_are_counted_and_hashed(first, out):
     _, found = record(out, "lora")
     assert all(d["train_documents"] == 2 and d["evaluation_documents"] == 1 for d in found.data.values())
-    assert all(len(d["train_hash"]) == len(d["evaluation_hash"]) == 12 for d in found.data.values())
+    hashes = ("train_hash", "evaluation_hash", "prompt_hash")
+    assert all(len(d[name]) == 12 for d in found.data.values() for name in hashes)
     assert len(found.losses) == 2 and all(loss > 0 for loss in found.losses)
     assert record(out, "frozen")[1].losses == ()
     assert record(out, "lora-smoe")[1].data == found.data == record(out, "frozen")[1].data
@@ -171,7 +173,7 @@ def test_lora_smoe_says_its_experts_and_the_sensitivity_they_come_from(first, ou
 def test_a_record_says_where_it_comes_from_and_nothing_private(first, out):
     path, found = record(out, "lora")
     assert found.environment["versions"]["torch"] and found.environment["threads"] >= 1
-    assert found.environment["device_busy_bytes"] is None
+    assert found.environment["device_busy_bytes"] is None and found.environment["deterministic"] is True
     assert found.environment["command"][1:3] == ["--model", "tiny"]
     assert str(ROOT) not in path.read_text() and str(out.parent) not in path.read_text()
 
@@ -203,6 +205,13 @@ def test_a_record_cut_short_is_named_and_set_aside_and_its_job_runs_again(mended
     assert f"set aside: {cut.name}.broken" in done.stdout
     assert (out / f"{cut.name}.broken").stat().st_size == 300
     assert after[cut.name] > before[cut.name] and record(out, "frozen")[1].status == "done"
+
+
+def test_every_record_meets_its_schema(mended, out):
+    validator = jsonschema.Draft202012Validator(schema.schema())
+    files = list(out.glob("commonsense--*.json"))
+    assert len(files) > len(METHODS)
+    assert not [error.message for file in files for error in validator.iter_errors(json.loads(file.read_text()))]
 
 
 def test_a_new_seed_runs_only_the_new_jobs(mended, out):

@@ -47,7 +47,7 @@ def test_a_redraw_writes_tables_figures_and_their_numbers_and_checks_clean(folde
     wanted = {"accuracy-parameters", "memory", "time", "loss", "differences", "experts", "sensitivity-lora-smoe"}
     assert wanted <= stems
     assert all({f"{s}.svg", f"{s}.csv"} <= files for s in stems)
-    assert {"main.md", "main.csv", "main.html", "paired.csv", "table1.tex"} <= files
+    assert {"main.md", "main.csv", "paired.csv", "table1.tex"} <= files and (out / "index.html").exists()
     assert run("--records", folder, "--out", out, "--check").exit_code == 0
 
     (out / NAME / "time.csv").write_text("edited")
@@ -140,6 +140,7 @@ def test_mixed_records_are_refused_with_status_two_and_split_on_request(folder, 
     assert split.exit_code == auto.exit_code == 0
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "README.md",
+        "index.html",
         f"{NAME}--dtype-bfloat16",
         f"{NAME}--dtype-float32",
     }
