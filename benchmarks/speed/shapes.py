@@ -150,12 +150,13 @@ def ratios(name: str, sizes: Sizes, device: str, entries: dict[str, Any]) -> lis
     lora, ours = match.sized(parse_methods("lora,lora-smoe"), "params", match.shapes_of(models.skeleton(name)))
     probe, batch = _probe(sizes, device), _batch(sizes, size)
     base = models.load(name, sizes.dtype, device)[0]
-    attached = {m.name: (m.attach(models.load(name, sizes.dtype, device)[0], probe, PLANNED), m) for m in (lora, ours)}
+    attached = {m.name: m.attach(models.load(name, sizes.dtype, device)[0], probe, PLANNED) for m in (lora, ours)}
     compete: dict[str, Callable[[], object]] = {
-        which: lambda found=found: steps(*found, [batch] * sizes.steps)  # type: ignore[misc]
-        for which, found in attached.items()
+        "lora": lambda: steps(attached["lora"], lora, [batch] * sizes.steps),
+        "lora-smoe": lambda: steps(attached["lora-smoe"], ours, [batch] * sizes.steps),
+        "pass": lambda: sensitivity(base, probe),
     }
-    contest = SideBySide({**compete, "pass": lambda: sensitivity(base, probe)}, device)
+    contest = SideBySide(compete, device)
     for _ in range(sizes.rounds):
         contest()
     ms = {which: f"{1000 * contest.median(which) / sizes.steps:.1f} ms" for which in attached}
