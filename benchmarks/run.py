@@ -22,7 +22,6 @@ from benchmarks.display import Display
 from benchmarks.executors import ROOT, LocalProcesses
 from benchmarks.plan import PROFILES, Request, estimate_seconds, resolve
 from results import RunSpec
-from results.environment import git_state
 from results.store import RECORDS, SCRATCH, Store
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -69,7 +68,6 @@ def main(
         if dry_run:
             return print(json.dumps([{"key": s.key, **s.to_json()} for s in specs], indent=1))
         store.check_writable()
-        check_committed(store)
         check_assets(specs)
     except (ValueError, OSError, assets.AssetError) as error:
         Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
@@ -133,15 +131,6 @@ def check_assets(specs: list[RunSpec]) -> None:
         method = registry.methods()[spec.method](**spec.hyperparameters)
         steps = batches.steps(sum(counts.values()), spec.batch_size, spec.epochs)
         method.check(skeletons[spec.model], spec.tasks, steps)
-
-
-def check_committed(store: Store) -> None:
-    """Raise ValueError when records for the committed folder would come from code that was not committed."""
-    if store.folder.resolve() == RECORDS and git_state(ROOT)[1]:
-        raise ValueError(
-            f"tracked files have uncommitted changes, so nobody could run this again and {RECORDS.name} would refuse "
-            "its records; commit first, or choose another folder with --out"
-        )
 
 
 def print_list() -> None:

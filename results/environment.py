@@ -21,7 +21,7 @@ from results.record import RunSpec
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "transformers", "peft", "lm_eval", "datasets", "accelerate", "numpy")
 # What runs leave behind and reports draw from it: files that git tracks, but no part of the code that was measured.
-OUTPUTS = ("results/records", "results/stability", "results/speed", "results/baseline", "reports/out", "README.md")
+OUTPUTS = ("results/records", "reports/out", "README.md")
 COMPARED = ("torch", "transformers", "peft", "lm_eval")  # a different minor version may move scores
 
 

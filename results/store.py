@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from results.environment import ROOT, git_state
 from results.record import Record, RecordError, RunSpec
 
 RECORDS = Path(__file__).resolve().parent / "records"  # committed
@@ -46,7 +47,13 @@ class Store:
         return self.folder / f"{key}.json"
 
     def check_writable(self) -> None:
-        """Create the folder and write a byte into it. Raises StoreError naming the folder and the way out."""
+        """Create the folder and write a byte into it. Raises StoreError naming the folder and the way out.
+
+        The folder of the committed records is refused as well while the code has uncommitted changes: better before
+        hours of work than after.
+        """
+        if self.folder.resolve() == RECORDS:
+            _refuse_dirty("what runs now", git_state(ROOT)[1])
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder) as file:
@@ -62,7 +69,7 @@ class Store:
         committed records; what was there before is then still there.
         """
         if self.folder.resolve() == RECORDS:
-            _refuse_dirty(record)
+            _refuse_dirty(record.key, record.environment.get("git_dirty"))
         path = self.path(record.key)
         text = _render(record)
         temporary = None
@@ -153,15 +160,15 @@ class Store:
 
 def publish(record: Record, folder: str | os.PathLike[str] = RECORDS) -> Path:
     """Put `record` among the committed ones. Raises StoreError if the code it ran was not committed."""
-    _refuse_dirty(record)
+    _refuse_dirty(record.key, record.environment.get("git_dirty"))
     return Store(folder).save(record)
 
 
-def _refuse_dirty(record: Record) -> None:
-    if record.environment.get("git_dirty"):
+def _refuse_dirty(what: str, dirty: bool | None) -> None:
+    if dirty:
         raise StoreError(
-            f"{record.key} was measured with uncommitted changes to tracked files (git_dirty), so nobody could "
-            f"run it again; commit first and rerun, or keep it in {SCRATCH.name}"
+            f"{what} is measured with uncommitted changes to tracked files (git_dirty), so nobody could run it "
+            f"again; commit first, or keep it in {SCRATCH.name}"
         )
 
 

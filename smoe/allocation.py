@@ -133,8 +133,7 @@ def allocate(
     min_experts, max_experts: bounds for every block of the grouping; blocks outside it get 0. Under "votes" a block
     never gets more than one expert per task (or `min_experts`, where that is more).
     shapes, r, share_A: only for a budget in trainable parameters: (in, out) of every block, rank, one A for all
-    experts. Such a budget is never exceeded; what is left is less than the next expert in the order
-    of votes costs.
+    experts. Such a budget is never exceeded; what is left is less than the next expert in the order of votes costs.
     Raises BudgetError naming the nearest possible values. Blocks come back in the order of the scores.
     """
     blocks = _blocks(scores)

@@ -114,6 +114,8 @@ def test_every_job_leaves_one_readable_record_and_no_other_file(first, out):
     assert [r.spec.method for r in store.all()] == sorted(METHODS) and not store.set_aside
     assert [r.status for r in store.all()] == ["done"] * 3
     assert not list((out / "logs").glob("*.spec.json")) and not list(out.glob(".*.part"))
+    logs = [log.read_text() for log in (out / "logs").glob("*.log")]
+    assert len(logs) == 3 and not any("Fatal Python error" in log for log in logs)  # an end without an abort
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -58,6 +58,17 @@ def test_git_state_of_a_checkout_is_its_commit_and_whether_tracked_files_changed
     assert len(commit) == 40 and dirty is False
     (tmp_path / "a").write_text("2")
     assert git_state(tmp_path) == (commit, True)
+    git("checkout", "-q", "a")
+    for output in ("README.md", "reports/out/README.md", "results/records/README.md", "reports/draw.py"):
+        (tmp_path / output).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / output).write_text("1")
+        git("add", output)
+    git("commit", "-qm", "second")
+    for output in ("README.md", "reports/out/README.md", "results/records/README.md"):
+        (tmp_path / output).write_text("2")  # a report drawn between two runs leaves the code what it was
+    assert git_state(tmp_path)[1] is False
+    (tmp_path / "reports" / "draw.py").write_text("2")
+    assert git_state(tmp_path)[1] is True
     (tmp_path / "inside").mkdir()
     assert git_state(tmp_path / "inside") == (None, None)
 

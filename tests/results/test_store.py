@@ -167,5 +167,17 @@ def test_a_dirty_run_is_refused_among_the_committed_records(tmp_path, monkeypatc
     assert publish(make_record("lora"), tmp_path).exists()
 
 
+@pytest.mark.parametrize("dirty", [True, False, None])
+def test_uncommitted_code_is_refused_before_anything_runs(tmp_path, monkeypatch, dirty):
+    monkeypatch.setattr(results.store, "git_state", lambda root: ("c0ffee", dirty))
+    Store(tmp_path).check_writable()  # any other folder takes what it is given
+    monkeypatch.setattr(results.store, "RECORDS", tmp_path)
+    if dirty:
+        with pytest.raises(StoreError, match="what runs now is measured with uncommitted changes.*commit first"):
+            Store(tmp_path).check_writable()
+    else:
+        Store(tmp_path).check_writable()
+
+
 def test_the_two_homes_are_beside_the_package():
     assert RECORDS.parent == SCRATCH.parent and RECORDS.name == "records" and SCRATCH.name == "scratch"
