@@ -17,6 +17,7 @@ class Frozen(Method):
     name: ClassVar[str] = "frozen"
     summary: ClassVar[str] = "no training: the floor"
     source: ClassVar[str] = "-"
+    trains: ClassVar[bool] = False
 
     def attach(self, model: torch.nn.Module, probe: Probe, total_steps: int) -> Attached:
         return model

@@ -18,7 +18,7 @@ from baselines.allocator import Allocator
 from baselines.experts import Facts
 from baselines.method import Method, Probe
 from baselines.sizes import Shapes, nearest_rank, own_shapes
-from smoe import allocate, block_params, block_shapes, find_blocks, grouped, sensitivity
+from smoe import BudgetError, allocate, block_params, block_shapes, find_blocks, grouped, sensitivity
 from smoe.sensitivity import MODES
 
 
@@ -43,7 +43,17 @@ class LoraSMoE(Allocator):
         try:  # whether a budget can be met does not depend on the scores
             self._allocation(model, dict.fromkeys(tasks, even))
         except ValueError as error:
-            raise ValueError(f"{self.name}: {error}") from error
+            raise ValueError(f"{self.name}: {error}{self._way_out(error, tasks)}") from error
+
+    def _way_out(self, error: ValueError, tasks: Sequence[str]) -> str:
+        """What to ask for instead where votes are too few for the budget, as they are with a task alone."""
+        wanted, most = self.mean_experts or 0, max(len(tasks), self.min_experts)
+        if self.rule != "votes" or self.max_experts is not None or not isinstance(error, BudgetError) or wanted <= most:
+            return ""
+        return (
+            f". A block has one vote of each task that is trained with the others, here {len(tasks)}: ask for "
+            f"{self.name}:mean_experts={most} or fewer, or {self.name}:rule=proportional, which has no such bound"
+        )
 
     def allocate(self, model: torch.nn.Module, probe: Probe) -> tuple[Mapping[str, int], Facts]:
         measured = sensitivity(model, probe, target_modules=self.target_modules, mode=self.mode)

@@ -30,6 +30,7 @@ class Method(ABC):
     name: ClassVar[str]  # as on the command line
     summary: ClassVar[str]  # one line for --list
     source: ClassVar[str]  # paper or library
+    trains: ClassVar[bool] = True  # whether anything is trained at all; without it seeds and rates change nothing
     trains_base: ClassVar[bool] = False  # whether the model's own weights are trained, and not an adapter
 
     def check(self, model: torch.nn.Module, tasks: Sequence[str], total_steps: int) -> None:  # noqa: B027

@@ -17,6 +17,8 @@ class Display:
 
     def __init__(self, specs: Sequence[RunSpec], finished: set[str], estimates: Mapping[str, float | None]):
         self.console = Console()
+        # A pipe has no width: folded at 80 characters, a long key or an error could not be searched for.
+        self.console.soft_wrap = not self.console.is_terminal
         self._finished = finished
         self._estimates = estimates
         todo = [s for s in specs if s.key not in finished]

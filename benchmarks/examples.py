@@ -6,6 +6,7 @@ where lm-eval splits them, so that training and evaluation meet the same boundar
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,25 +45,52 @@ def encode(tokenizer: Any, task: str, context: str, continuation: str, max_lengt
 def shares(sizes: Mapping[str, int], total: int | None, mixture: str) -> dict[str, int]:
     """Documents of each task in a mixture of `total`; None takes everything.
 
-    "proportional" follows the sizes, by largest remainder. "equal" gives every task the same; what a small task
-    cannot give is shared among the others. Ties go by name.
+    "proportional" follows the sizes, by largest remainder. "temperature:T" follows size^(1/T), so 1 is proportional and
+    a large T nearly equal. "equal" gives every task the same. What a small task cannot give is shared among the others.
+    Ties go by name. Raises ValueError for another mixture.
     """
+    temperature = _temperature(mixture)
     if total is None or total >= sum(sizes.values()):
         return dict(sizes)
-    if mixture == "proportional":
-        exact = {t: total * n / sum(sizes.values()) for t, n in sizes.items()}
-        result = {t: int(x) for t, x in exact.items()}
-        for t in sorted(exact, key=lambda t: (result[t] - exact[t], t))[: total - sum(result.values())]:
-            result[t] += 1
-        return result
-    if mixture != "equal":
-        raise ValueError(f"mixture {mixture!r} is not one of: equal, proportional")
+    if temperature is not None:
+        return _weighted(sizes, total, {t: n ** (1 / temperature) for t, n in sizes.items()})
     result = dict.fromkeys(sizes, 0)
     while left := total - sum(result.values()):
         open_tasks = sorted((t for t in sizes if result[t] < sizes[t]), key=lambda t: (result[t], t))
         each, extra = divmod(left, len(open_tasks))
         for i, t in enumerate(open_tasks):
             result[t] += min(sizes[t] - result[t], each + (i < extra))
+    return result
+
+
+def _temperature(mixture: str) -> float | None:
+    """1 for "proportional", T for "temperature:T", None for "equal". Raises ValueError for anything else."""
+    if mixture in ("equal", "proportional"):
+        return None if mixture == "equal" else 1.0
+    word, _, number = mixture.partition(":")
+    try:
+        temperature = float(number) if word == "temperature" else math.nan
+    except ValueError:
+        temperature = math.nan
+    if not 1 <= temperature < math.inf:
+        raise ValueError(f"mixture {mixture!r} is not one of: equal, proportional, temperature:T with T of 1 or more")
+    return temperature
+
+
+def _weighted(sizes: Mapping[str, int], total: int, weights: Mapping[str, float]) -> dict[str, int]:
+    """`total` in proportion to the weights, by largest remainder, no task above its size."""
+    full: set[str] = set()
+    while True:  # a task that would get more than it has gives all it has, and the others share the rest
+        left = total - sum(sizes[t] for t in full)
+        whole = sum(w for t, w in weights.items() if t not in full)
+        exact = {t: sizes[t] if t in full else left * w / whole for t, w in weights.items()}
+        over = {t for t in exact if t not in full and exact[t] > sizes[t]}
+        if not over:
+            break
+        full |= over
+    result = {t: int(x) for t, x in exact.items()}
+    for t in sorted(exact, key=lambda t: (result[t] - exact[t], t))[: total - sum(result.values())]:
+        result[t] += 1
     return result
 
 

@@ -8,13 +8,17 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from baselines.method import Method
-from benchmarks import examples, match, models, registry, sources
+from benchmarks import examples, match, models, paper, registry, sources, synthetic
+from benchmarks.executors import ALLOCATORS
+from benchmarks.suite import Suite
 from results import Record, RunSpec
+from results.record import COST
 
+ADAPTERS = ("multi", "single")  # one for all tasks, or one for each
 MAIN = ("frozen", "lora", "molora", "adalora", "lora-smoe")
 
 
@@ -25,12 +29,15 @@ class Profile:
     train_documents: int | None
     evaluation_limit: int | None  # documents a task
     seeds: int
+    models: tuple[str, ...] = (models.EMBEDDED,)
+    studies: bool = False  # several sets of methods and sizes, see benchmarks/paper.py
 
 
 PROFILES: Mapping[str, Profile] = {
     "small": Profile(train_documents=320, evaluation_limit=16, seeds=1),
     "medium": Profile(train_documents=4000, evaluation_limit=200, seeds=1),
     "full": Profile(train_documents=None, evaluation_limit=None, seeds=3),
+    "paper": Profile(train_documents=None, evaluation_limit=None, seeds=3, models=paper.MODELS, studies=True),
 }
 
 
@@ -39,9 +46,12 @@ class Request:
     """What the command line asked for; None means the profile's or the suite's own value."""
 
     suite: str = "commonsense"
+    tasks: str | None = None  # lm-eval tasks in place of a suite's
     methods: str | None = None
-    model: str = models.EMBEDDED
+    model: str | None = None
     source: str = "embedded"
+    revision: str | None = None  # commits of hub data sets
+    protocol: str | None = None
     profile: str = "small"
     seeds: str | None = None
     train_documents: int | None = None
@@ -56,23 +66,59 @@ class Request:
     evaluation_batch_size: int = 16
     dtype: str = "bfloat16"
     device: str = "auto"
-    mixture: str | None = None
+    mixture: str = "multi"  # one adapter on all tasks; "single": one for each
+    shares: str | None = None  # of each task in training
+    quantize: str = "none"
+    allocator: str = "heap"
+    trust_remote_code: bool = False
     match: str = "none"  # what is made equal over the methods: "params", "experts"
 
 
 def resolve(request: Request) -> list[RunSpec]:
-    """One spec for every method and seed, all seeds of a method together. Raises ValueError for a bad request."""
-    suite = registry.pick("suite", request.suite, registry.suites())
+    """One spec for every method and seed, all seeds of a method together; one seed where nothing is trained.
+
+    Raises ValueError for a bad request.
+    """
     profile = registry.pick("profile", request.profile, PROFILES)
-    models.check(request.model)
-    if request.source not in sources.SOURCES:
-        raise registry.unknown("source", request.source, sources.SOURCES)
+    specs: dict[str, RunSpec] = {}
+    for model in (request.model,) if request.model is not None else profile.models:
+        for part in _parts(request, model, profile):
+            for spec in _resolve(part, model, profile):
+                specs.setdefault(spec.key, spec)
+    return list(specs.values())
+
+
+def _parts(request: Request, model: str, profile: Profile) -> list[Request]:
+    """The request itself, or one for each study of a profile that has several."""
+    if not profile.studies:
+        return [request]
+    if request.methods is not None:
+        raise ValueError(f"profile {request.profile!r} chooses the methods itself: leave --methods out")
+    suite = _suite(request)
+    models.check(model)
+    layers = models.skeleton(model, request.trust_remote_code).config.num_hidden_layers
+    documents = None if request.train_documents is None else request.train_documents // len(suite.tasks)
+    return [replace(request, **change) for change in paper.studies(len(suite.tasks), layers, documents)]
+
+
+def _resolve(request: Request, model: str, profile: Profile) -> list[RunSpec]:
+    """The specs of one model and one choice of methods."""
+    suite = _suite(request)
+    models.check(model)
+    source = request.source if suite.protocol != COST else synthetic.SOURCE
+    if source != synthetic.SOURCE:
+        sources.check(source, suite.tasks)
+    protocol = request.protocol or suite.protocol
+    if protocol not in suite.protocols:
+        raise registry.unknown(f"protocol of suite {suite.name}", protocol, suite.protocols)
     if request.dtype not in models.DTYPES:
         raise registry.unknown("dtype", request.dtype, models.DTYPES)
     limit = request.limit if request.limit is not None else profile.evaluation_limit
     documents = request.train_documents if request.train_documents is not None else profile.train_documents
     _positive(request, "batch_size", "learning_rate", "max_length", "probe_documents", "evaluation_batch_size")
     for name, value in (("limit", limit), ("train_documents", documents)):
+        if value is None and source == synthetic.SOURCE:
+            raise ValueError(f"suite {suite.name} has no end of documents: give a {name}")
         if value is not None and value < 1:
             raise ValueError(f"{name} {value} must be at least 1")
     if documents is not None and documents < len(suite.tasks):
@@ -82,23 +128,35 @@ def resolve(request: Request) -> list[RunSpec]:
             raise ValueError(f"{name} {value} must be 0 or more")
     if request.warmup_fraction > 1:
         raise ValueError(f"warmup_fraction {request.warmup_fraction} must be at most 1")
-    mixture = request.mixture or suite.mixture
-    examples.shares({"a": 1}, 0, mixture)  # knows the mixtures, and refuses others by name
+    if request.mixture not in ADAPTERS:
+        raise registry.unknown("mixture", request.mixture, ADAPTERS)
+    shares = request.shares or suite.mixture
+    examples.shares({"a": 1}, 0, shares)  # knows them, and refuses others by name
     device = _device(request.device)
+    models.check_quantize(request.quantize, device)
+    if request.allocator not in ALLOCATORS:
+        raise registry.unknown("allocator", request.allocator, ALLOCATORS)
+    if request.allocator != "heap" and device != "cpu":
+        raise ValueError(f"allocator {request.allocator} is for a CPU; on {device} what is allocated is counted itself")
     match.check(request.match)
     methods = parse_methods(request.methods)
+    if request.quantize != "none" and (base := [m.name for m in methods if m.trains_base]):
+        raise ValueError(f"{', '.join(base)} trains the model's own weights, which --quantize freezes")
     if request.match != "none":
-        methods = match.sized(methods, request.match, match.shapes_of(models.skeleton(request.model)))
+        shapes = match.shapes_of(models.skeleton(model, request.trust_remote_code))
+        methods = match.sized(methods, request.match, shapes)
+    revisions = sources.revisions(source, suite.tasks, parse_revisions(request.revision))
+    own_tasks = sources.own_files(suite.tasks)
     return [
         RunSpec(
             suite=suite.name,
             tasks=suite.tasks,
             method=method.name,
             hyperparameters=_plain(dataclasses.asdict(method)),
-            model=request.model,
-            source=request.source,
-            protocol=suite.protocol,
-            mixture=mixture,
+            model=model,
+            source=source,
+            protocol=protocol,
+            mixture=shares,
             seed=seed,
             data_seed=0,
             train_documents=documents,
@@ -114,10 +172,35 @@ def resolve(request: Request) -> list[RunSpec]:
             dtype=request.dtype,
             device=device,
             match=request.match,
+            adapters=request.mixture,
+            quantize=request.quantize,
+            allocator=request.allocator,
+            trust_remote_code=request.trust_remote_code,
+            revisions=revisions,
+            own_tasks=own_tasks,
         )
         for method in methods
-        for seed in parse_seeds(request.seeds, profile.seeds)
+        for seed in parse_seeds(request.seeds, profile.seeds)[: None if method.trains else 1]
     ]
+
+
+def _suite(request: Request) -> Suite:
+    if request.tasks is None:
+        return registry.pick("suite", request.suite, registry.suites())
+    from benchmarks import custom  # lm-eval takes seconds to import, and only this needs it here
+
+    return custom.suite(tuple(name.strip() for name in request.tasks.split(",")))
+
+
+def parse_revisions(text: str | None) -> dict[str, str]:
+    """Commits by data set of a text like "cais/mmlu=0123abc,nyu-mll/glue=4567def". Raises ValueError."""
+    found = {}
+    for item in text.split(",") if text is not None else ():
+        path, _, commit = (part.strip() for part in item.partition("="))
+        if not path or not commit:
+            raise ValueError(f"revision {item!r}: expected DATASET=COMMIT, as in cais/mmlu=0123abc")
+        found[path] = commit
+    return found
 
 
 def parse_methods(text: str | None) -> list[Method]:
@@ -158,7 +241,7 @@ def parse_seeds(text: str | None, count: int) -> list[int]:
 
 
 def estimate_seconds(spec: RunSpec, records: Sequence[Record]) -> float | None:
-    """How long the job should take, from finished ones of the same model, device and dtype; None: they cannot tell.
+    """How long the job should take, from finished ones of the same model, device, dtype and protocol; None: unknown.
 
     Time of training and evaluation is taken to grow with the documents, everything else to stay.
     """
@@ -166,8 +249,8 @@ def estimate_seconds(spec: RunSpec, records: Sequence[Record]) -> float | None:
         r
         for r in records
         if r.status == "done"
-        and (r.spec.model, r.spec.device, r.spec.dtype) == (spec.model, spec.device, spec.dtype)
-        and (r.spec.method == "frozen") == (spec.method == "frozen")
+        and all(getattr(r.spec, name) == getattr(spec, name) for name in ("model", "device", "dtype", "protocol"))
+        and _trains(r.spec.method) == _trains(spec.method)
     ]
     if not alike:
         return None
@@ -185,6 +268,11 @@ def estimate_seconds(spec: RunSpec, records: Sequence[Record]) -> float | None:
         + seconds.get("train", 0) * train * spec.epochs / (last.spec.epochs or 1)
         + seconds.get("evaluate", 0) * evaluation
     )
+
+
+def _trains(method: str) -> bool:
+    known = registry.methods().get(method)
+    return known is None or known.trains
 
 
 def _ratio(asked: int | None, had: int | None, last: Record, name: str, times: int = 1) -> float | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+PROTOCOLS = Path(__file__).parent / "protocols"  # a folder for each protocol with tasks of its own, a file a task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,9 +17,19 @@ class Suite:
     summary: str  # one line for --list
     tasks: tuple[str, ...]  # lm-eval's own task names, in the order of the tables
     headline: Mapping[str, str]  # task -> the metric in the tables: "acc_norm" where the task reports it, else "acc"
-    protocol: str = "loglik"
+    protocol: str = "loglik"  # of lm-eval's own tasks; see `protocols` for the others
     mixture: str = "equal"  # share of each task in training
 
     def __post_init__(self) -> None:
         if set(self.headline) != set(self.tasks):
             raise ValueError(f"suite {self.name}: headline metrics and tasks differ")
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Its own protocol, then every one whose folder defines all of its tasks."""
+        folders = sorted(folder for folder in PROTOCOLS.iterdir() if folder.is_dir())
+        return (self.protocol, *(f.name for f in folders if all((f / f"{t}.yaml").is_file() for t in self.tasks)))
+
+    def metrics(self, protocol: str) -> Mapping[str, str]:
+        """Task -> the metric in the tables; what a protocol's folder defines is scored by exact match."""
+        return self.headline if protocol == self.protocol else dict.fromkeys(self.tasks, "exact_match")

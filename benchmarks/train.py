@@ -15,6 +15,7 @@ from baselines.method import Attached, Method
 from benchmarks.batches import Batch
 
 CLIP = 1.0  # largest norm of the gradient over all trained parameters
+LOOK = 16  # steps between two looks at the loss on a GPU, each of which makes the host wait
 
 
 def answer_width(batch: Batch) -> int:
@@ -81,7 +82,7 @@ def train(
         optimizer.zero_grad()
         losses.append(loss.detach())
         tokens += batch_tokens
-        if device.type == "cpu" or step % 16 == 0:  # on a GPU each look makes the host wait
+        if device.type == "cpu" or step % LOOK == 0:
             _check_finite(losses[-1], step)
         progress(step, total_steps)
     values = torch.stack(losses).tolist()

@@ -15,10 +15,12 @@ from rich.console import Console
 
 from reports import stats
 from reports.groups import Group, MixedError, load_records, make_groups
+from results.stability import STABILITY, Stability
 from results.store import RECORDS, Store
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "reports" / "out"
+PAPER = ROOT / "reports" / "out-paper"
 README = ROOT / "README.md"
 
 app = typer.Typer(help="Tables and figures from records alone.", add_completion=False, no_args_is_help=False)
@@ -51,15 +53,12 @@ def report(
 
     groups = _groups(records, suite, split_by, allow, auto_split)
     chosen = None if columns is None else [c.strip() for c in columns.split(",") if c.strip()]
+    links = draw.record_links(groups, records or [RECORDS], out)
+    measured = _stability(records or [RECORDS])
     try:
         if check:
-            problems = draw.check(groups, out, chosen)
-            for problem in problems:
-                print(f"{_shown(out)}/{problem}")
-            if problems:
-                print("Redraw with: python -m reports")
-            raise typer.Exit(1 if problems else 0)
-        folders = draw.draw(groups, out, chosen, images)
+            _finish(draw.check(groups, out, chosen, links, measured, images), out, "python -m reports")
+        folders = draw.draw(groups, out, chosen, images, links, measured)
         if out.resolve() == OUT and records is None and suite is None:
             draw.remove_stale(out, groups)
     except (ValueError, OSError) as error:
@@ -152,6 +151,32 @@ def claims(
 
 
 @app.command()
+def paper(
+    records: Records = None,
+    out: Annotated[Path, typer.Option(help="Folder to draw into.", show_default="reports/out-paper")] = PAPER,
+    suite: Suite = None,
+    split_by: SplitBy = None,
+    allow: Allow = None,
+    images: Annotated[bool, typer.Option(help="Draw figures, not only their numbers.")] = True,
+    check: Annotated[bool, typer.Option("--check", help="Compare with a redraw; exit 1 on a difference.")] = False,
+) -> None:
+    """The set of tables and figures of the LoRA-SMoE paper, each with the records it came from."""
+    from reports.paper import check_paper, draw_paper
+
+    groups = _groups(records, suite, split_by, allow)
+    try:
+        if check:
+            _finish(check_paper(groups, out, images), out, "python -m reports paper")
+        folders = draw_paper(groups, out, images)
+    except (ValueError, OSError) as error:
+        _refuse(str(error))
+    for folder in folders:
+        print(f"{_shown(folder)}/paper.md")
+    if not folders:
+        print("No record: python -m benchmarks.run --profile paper makes them.")
+
+
+@app.command()
 def power(
     difference: Annotated[float, typer.Option(help="True difference to be found, in points of the macro mean.")] = 0.5,
     discordance: Annotated[
@@ -198,6 +223,26 @@ def _groups(
         return make_groups(load_records(records or [RECORDS], suite), split_by or (), allow or (), auto_split)
     except (MixedError, ValueError) as error:
         _refuse(str(error))
+
+
+def _stability(folders: list[Path]) -> list[Stability]:
+    """The committed measurements for the committed records; for others those in a folder below."""
+    from reports.stability import load_stability
+
+    own = [STABILITY if folder.resolve() == RECORDS else folder / STABILITY.name for folder in folders]
+    try:
+        return [m for folder in own for m in load_stability(folder)]
+    except ValueError as error:
+        _refuse(str(error))
+
+
+def _finish(problems: list[str], out: Path, command: str) -> NoReturn:
+    """The end of a check."""
+    for problem in problems:
+        print(f"{_shown(out)}/{problem}")
+    if problems:
+        print(f"Redraw with: {command}")
+    raise typer.Exit(1 if problems else 0)
 
 
 def _shown(path: Path) -> str:

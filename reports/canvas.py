@@ -10,6 +10,8 @@ matplotlib.use("Agg")
 
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.markers import MarkerStyle  # noqa: E402
+from matplotlib.path import Path  # noqa: E402
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: E402
 
 from reports import style  # noqa: E402
@@ -26,6 +28,18 @@ def new_figure(width: float, height: float, columns: int = 1, share_y: bool = Fa
 def size(look: dict[str, Any], size: float) -> float:
     """A star fills less of its box than the other marks."""
     return 1.5 * size if look["marker"] == "*" else size
+
+
+def marker_path(marker: str) -> str:
+    """A marker as an SVG path around (0, 0), about one unit wide: a page draws the figures' own marks."""
+    letters = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
+    made = MarkerStyle(marker)
+    text = ""
+    for points, code in made.get_path().transformed(made.get_transform()).iter_segments(simplify=False):
+        flipped = [value * (-1 if i % 2 else 1) for i, value in enumerate(points)]  # in SVG, down is positive
+        numbers = " ".join(f"{round(float(value), 3) + 0.0:g}" for value in flipped)
+        text += "Z" if code == Path.CLOSEPOLY else f"{letters[code]}{numbers}"
+    return text
 
 
 def in_order(rows: Rows) -> list[str]:

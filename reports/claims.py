@@ -1,7 +1,7 @@
 """The ledger: what was claimed, and what these records say about it.
 
 Four verdicts and no fifth: reproduced, not reproduced, undecidable (the records cannot tell, or are missing) and not
-comparable (another model, protocol or data split). Claims and thresholds are data, in `reports/claims.yaml`.
+comparable (another model, protocol, data split or setting). Claims and thresholds are data, in `reports/claims.yaml`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from results.metrics import metric
 LEDGER = Path(__file__).resolve().parent / "claims.yaml"
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 UNDECIDABLE, NOT_COMPARABLE = "undecidable", "not comparable"
+ANY = "any"  # a claim that names no model or protocol is judged on those of the records
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def load_claims(path: Path = LEDGER) -> list[dict[str, Any]]:
         name, kind = claim.get("name"), claim.get("kind")
         if kind not in _JUDGES:
             raise ValueError(f"claim {name!r}: kind {kind!r} is none of {', '.join(sorted(_JUDGES))}")
-        needed = {"name", "statement", "source", "kind", "method"} | _NEEDED[kind]
+        needed = {*_ALWAYS} | _NEEDED[kind]
         if missing := sorted(needed - set(claim)):
             raise ValueError(f"claim {name!r}: missing {', '.join(missing)}")
         for field in {"metric", "of"} & needed:
@@ -56,17 +57,27 @@ def judge(group: Group, claims: Sequence[Mapping[str, Any]]) -> list[Verdict]:
 
 def ledger_table(group: Group, verdicts: Sequence[Verdict]) -> Table:
     """Claims as rows; their records are named below."""
-    rows = tuple((v.claim["name"], v.claim["statement"], v.verdict, v.evidence, v.claim["source"]) for v in verdicts)
+    rows = tuple(
+        (c["name"], c["statement"], v.verdict, v.evidence, _made_for(c), c["decided_by"], c["source"])
+        for v in verdicts
+        for c in [v.claim]
+    )
     keys = sorted({key for v in verdicts for key in v.records})
     notes = [f"Records: {', '.join(keys)}."] if keys else []
     if group.embedded:
         notes.append("Data: embedded split, not comparable with published numbers.")
-    columns = ("Claim", "Statement", "Verdict", "Evidence", "Source")
-    return Table(f"Claims: {group.title}", columns, rows, frozenset(range(5)), notes=tuple(notes))
+    columns = ("Claim", "Statement", "Verdict", "Evidence", "Claimed for", "Decided by", "Source")
+    return Table(f"Claims: {group.title}", columns, rows, frozenset(range(len(columns))), notes=tuple(notes))
+
+
+def _made_for(claim: Mapping[str, Any]) -> str:
+    model, protocol = (claim[name] for name in ("model", "protocol"))
+    return f"{'no model named' if model == ANY else model}; {'no protocol named' if protocol == ANY else protocol}"
 
 
 def _judge(group: Group, claim: Mapping[str, Any]) -> Verdict:
-    row = next((r for r in group.finished if r.method == claim["method"]), None)
+    own = [r for r in group.finished if r.method == claim["method"]]
+    row = next((r for r in own if r.done[0].spec.hyperparameters.get("r") == claim.get("r")), own[0] if own else None)
     if claim["kind"] == "published":
         verdict, evidence = _published(group, row, claim)
         return Verdict(claim, verdict, evidence, _keys(row))
@@ -76,6 +87,9 @@ def _judge(group: Group, claim: Mapping[str, Any]) -> Verdict:
     if claim["kind"] != "share" and not rivals:
         return Verdict(claim, UNDECIDABLE, "no finished record of a rival", _keys(row))
     verdict, evidence = _JUDGES[claim["kind"]](group, row, claim, rivals)
+    if absent := [m for m in claim.get("rivals", ()) if m not in {r.method for r in rivals}]:
+        verdict = UNDECIDABLE if verdict == REPRODUCED else verdict  # one rival beaten is not every rival beaten
+        evidence += f"; no finished record of {', '.join(absent)}"
     return Verdict(claim, verdict, evidence, _keys(row, *rivals))
 
 
@@ -87,9 +101,9 @@ def _accuracy(group: Group, row: Row, claim: Mapping[str, Any], rivals: Sequence
         sure = (p := adjusted[c.row.label]) is not None and p < stats.ALPHA
         better.append(sure and c.macro.value < 0)
         worse.append(sure and c.macro.value > 0)
-        text = f"{c.row.label} {-100 * c.macro.value:+.1f}"
+        text = f"{c.row.label} {-100 * c.macro.value:+z.1f}"
         if c.macro.low is not None and c.macro.high is not None:
-            text += f" [{-100 * c.macro.high:+.1f}, {-100 * c.macro.low:+.1f}]"
+            text += f" [{-100 * c.macro.high:+z.1f}, {-100 * c.macro.low:+z.1f}]"
         evidence.append(text)
     verdict = NOT_REPRODUCED if any(worse) else REPRODUCED if all(better) else UNDECIDABLE
     seeds = f"{len(row.done)} seed{'s' if len(row.done) > 1 else ''}"
@@ -131,6 +145,7 @@ def _published(group: Group, row: Row | None, claim: Mapping[str, Any]) -> tuple
             (spec.protocol != claim["protocol"], f"protocol {spec.protocol}, published {claim['protocol']}"),
             (spec.source == "embedded", "embedded split"),
             (spec.evaluation_limit is not None, f"{spec.evaluation_limit} documents a task, published all"),
+            (row is not None and row.done[0].spec.hyperparameters.get("r") != claim["r"], f"rank is not {claim['r']}"),
         )
         if differs
     ]
@@ -161,9 +176,10 @@ _JUDGES: dict[str, _Judge] = {
     "share": _share,
     "published": lambda group, row, claim, rivals: _published(group, row, claim),
 }
+_ALWAYS = ("name", "statement", "source", "protocol", "model", "kind", "method", "decided_by")
 _NEEDED = {
     "accuracy": {"rivals"},
     "ratio": {"rivals", "metric", "at_most", "fails_from"},
     "share": {"metric", "of", "at_most", "fails_from"},
-    "published": {"model", "protocol", "macro"},
+    "published": {"r", "macro"},
 }

@@ -1,88 +1,170 @@
 """Write a whole report into a folder, and compare a folder with a redraw.
 
 Everything is written into a temporary folder first and then put in place, so that a failure leaves the old report.
-Markdown and CSV are compared byte for byte; images are not, since their bytes depend on the drawing library's build.
+Markdown, CSV, LaTeX and the page are compared byte for byte; images only by their presence, since their bytes depend on
+the drawing library's build.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import matplotlib
+from matplotlib.figure import Figure
 
 from reports import style
+from reports.canvas import Rows
 from reports.claims import judge, ledger_table, load_claims
 from reports.figures import figures
 from reports.groups import Group
 from reports.maps import maps
-from reports.render import csv_text, html_table, latex, markdown
+from reports.page import page
+from reports.render import csv_text, latex, markdown
+from reports.routing import routing
+from reports.stability import draw_stability, stability_rows, stability_table
 from reports.tables import main_csv, main_tables, paired_table
+from reports.tuning import tuning_rows, tuning_table
+from results.stability import STABILITY, Stability
 
-CHECKED = (".md", ".csv")
+CHECKED = (".md", ".csv", ".html", ".tex")
+IMAGES = (".png", ".svg")
 
 
-def draw(groups: Sequence[Group], out: Path, columns: Sequence[str] | None = None, images: bool = True) -> list[Path]:
-    """Write every group into a folder of its name below `out`, replacing what was there; return these folders."""
+def draw(
+    groups: Sequence[Group],
+    out: Path,
+    columns: Sequence[str] | None = None,
+    images: bool = True,
+    links: Mapping[str, str] | None = None,
+    stability: Sequence[Stability] = (),
+) -> list[Path]:
+    """Write every group into a folder of its name below `out`, replacing what was there; return these folders.
+
+    The page over all of them is `out`/index.html; links: what `record_links` gave for it.
+    """
     out.mkdir(parents=True, exist_ok=True)
     folders = []
     for group in groups:
-        with tempfile.TemporaryDirectory(dir=out, prefix=".drawing-") as temporary:
-            fresh = Path(temporary) / group.name
-            fresh.mkdir()
+        with replacing(out / group.name) as fresh:
             _draw_group(group, fresh, columns, images)
-            folder = out / group.name
-            if folder.exists():
-                os.rename(folder, Path(temporary) / "old")
-            os.rename(fresh, folder)
-        folders.append(folder)
-    _write(out / "README.md", _index(groups))
+        folders.append(out / group.name)
+    write_text(out / "index.html", page(groups, links or {}, columns))
+    if stability:
+        _draw_stability(stability, out, images)
+    write_text(out / "README.md", _index(groups, stability))
     return folders
 
 
-def check(groups: Sequence[Group], out: Path, columns: Sequence[str] | None = None) -> list[str]:
-    """What differs between `out` and a redraw, one line a file; empty when nothing does."""
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """An empty folder to draw into; it takes the place of `folder` when all went well."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".drawing-") as temporary:
+        fresh = Path(temporary) / folder.name
+        fresh.mkdir()
+        yield fresh
+        if folder.exists():
+            os.rename(folder, Path(temporary) / "old")
+        os.rename(fresh, folder)
+
+
+def record_links(groups: Sequence[Group], folders: Sequence[Path], out: Path) -> dict[str, str]:
+    """{key: relative URL of the record's file as seen from `out`}; a record in none of the folders is left out."""
+    links = {}
+    for key in sorted({record.key for group in groups for record in group.records}):
+        file = next((f for folder in folders if (f := folder.resolve() / f"{key}.json").is_file()), None)
+        with contextlib.suppress(ValueError):  # on another drive: no relative way
+            if file is not None:
+                links[key] = quote(Path(os.path.relpath(file, out.resolve())).as_posix())
+    return links
+
+
+def check(
+    groups: Sequence[Group],
+    out: Path,
+    columns: Sequence[str] | None = None,
+    links: Mapping[str, str] | None = None,
+    stability: Sequence[Stability] = (),
+    images: bool = True,
+) -> list[str]:
+    """What differs between `out` and a redraw, one line a file; empty when nothing does. images: as for `compare`."""
     with tempfile.TemporaryDirectory() as temporary:
         fresh = Path(temporary) / "out"
-        draw(groups, fresh, columns, images=False)
-        new, old = _checked_files(fresh), _checked_files(out)
-        return [
-            f"{name}: {'missing' if name not in old else 'not in a redraw' if name not in new else 'differs'}"
-            for name in sorted(new | old)
-            if name not in old or name not in new or (fresh / name).read_bytes() != (out / name).read_bytes()
-        ]
+        draw(groups, fresh, columns, images=False, links=links, stability=stability)
+        return compare(fresh, out, images)
+
+
+def compare(fresh: Path, out: Path, images: bool = True) -> list[str]:
+    """What differs in `out` from `fresh`, one line a file. images: those that Markdown shows have to exist."""
+    new, old = _checked_files(fresh), _checked_files(out)
+    found = [
+        f"{name}: {'missing' if name not in old else 'not in a redraw' if name not in new else 'differs'}"
+        for name in sorted(new | old)
+        if name not in old or name not in new or (fresh / name).read_bytes() != (out / name).read_bytes()
+    ]
+    shown = {
+        (Path(page).parent / name).with_suffix(suffix).as_posix()
+        for page in new
+        if images and page.endswith(".md")
+        for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", (fresh / page).read_text(encoding="utf-8"))
+        for suffix in IMAGES
+    }
+    return found + [f"{name}: missing" for name in sorted(shown) if not (out / name).is_file()]
 
 
 def _draw_group(group: Group, folder: Path, columns: Sequence[str] | None, images: bool) -> None:
-    tables = main_tables(group, columns)
+    tables = [*main_tables(group, columns), *tuning_table(group)]
     paired, paired_rows = paired_table(group)
-    _write(folder / "main.csv", csv_text(main_csv(group)))
-    _write(folder / "paired.csv", csv_text(paired_rows))
-    drawn = {**figures(group), **maps(group)}
+    if group.tuning:
+        write_text(folder / "learning-rates.csv", csv_text(tuning_rows(group)))
+    write_text(folder / "main.csv", csv_text(main_csv(group)))
+    write_text(folder / "paired.csv", csv_text(paired_rows))
+    drawn = {**figures(group), **maps(group), **routing(group)}
     text = [f"# {group.title}\n", *(markdown(table) for table in [*tables, *paired])]
     if not paired:
         text.append("## Paired differences\n\nNone: there is no finished lora or molora to compare with.\n")
     text += [f"## Figures\n\n{_gallery(list(drawn))}" if drawn else "No figure: no finished record.\n"]
     text += ["## Claims\n\n[What these records say about the published claims](claims.md)\n", _sources(group)]
-    _write(folder / "main.md", "\n".join(text))
-    _write(folder / "main.html", _page(group.title, "\n".join(html_table(table) for table in [*tables, *paired])))
-    _write(folder / "claims.md", markdown(ledger_table(group, judge(group, load_claims()))))
+    write_text(folder / "main.md", "\n".join(text))
+    write_text(folder / "claims.md", markdown(ledger_table(group, judge(group, load_claims()))))
     for i, table in enumerate([*tables, *paired]):
-        _write(folder / f"table{i + 1}.tex", latex(table, f"{group.name}-{i + 1}"))
+        write_text(folder / f"table{i + 1}.tex", latex(table, f"{group.name}-{i + 1}"))
     for stem, (rows, draw_it) in drawn.items():
-        _write(folder / f"{stem}.csv", csv_text(rows))
-        if images:
-            with matplotlib.rc_context(style.RC):
-                figure = draw_it()
-                figure.savefig(folder / f"{stem}.png", metadata={"Software": None})
-                figure.savefig(folder / f"{stem}.svg", metadata={"Date": None})
+        write_figure(folder, stem, rows, draw_it if images else None)
 
 
-def _index(groups: Sequence[Group]) -> str:
-    lines = [f"- [{g.title}]({g.name}/main.md)" for g in groups]
+def write_figure(folder: Path, stem: str, rows: Rows, draw_it: Callable[[], Figure] | None) -> None:
+    """The plotted numbers as CSV and, where it is to be drawn, the figure as PNG and SVG beside them."""
+    write_text(folder / f"{stem}.csv", csv_text(rows))
+    if draw_it is not None:
+        with matplotlib.rc_context(style.RC):
+            figure = draw_it()
+            figure.savefig(folder / f"{stem}.png", metadata={"Software": None})
+            figure.savefig(folder / f"{stem}.svg", metadata={"Date": None})
+
+
+def _draw_stability(measured: Sequence[Stability], out: Path, images: bool) -> None:
+    """The folder `out`/stability: how much of each allocation survives another probe."""
+    rows = stability_rows(measured)
+    title = "Allocation stability: " + ", ".join(sorted({f"{m.suite}, {m.model.rsplit('/', 1)[-1]}" for m in measured}))
+    folder = out / STABILITY.name
+    folder.mkdir(exist_ok=True)
+    write_figure(folder, "stability", rows, (lambda: draw_stability(rows, title)) if images else None)
+    sources = "\n".join(f"- `{m.name}` (commit {m.environment.get('git_commit')})" for m in measured)
+    table = markdown(stability_table(rows, title))
+    write_text(folder / "stability.md", f"{table}\n{_gallery(['stability'])}\n## Measurements\n\n{sources}\n")
+
+
+def _index(groups: Sequence[Group], measured: Sequence[Stability]) -> str:
+    lines = ["[One page with everything](index.html), to be opened in a browser.\n"] if groups else []
+    lines += [f"- [{g.title}]({g.name}/main.md)" for g in groups]
+    lines += ["- [Allocation stability](stability/stability.md)"] if measured else []
     return "# Reports\n\nDrawn by `python -m reports` from the records alone.\n\n" + (
         "\n".join(lines) + "\n" if lines else "There is no record yet.\n"
     )
@@ -98,18 +180,6 @@ def _sources(group: Group) -> str:
     return f"## Records\n\nCommit {', '.join(commits)}.\n\n{keys}\n"
 
 
-def _page(title: str, body: str) -> str:
-    look = (
-        "body{font:14px system-ui,sans-serif;margin:2rem}table{border-collapse:collapse;margin-bottom:1rem}"
-        "caption{text-align:left;font-weight:bold}th,td{padding:.2rem .6rem;border-bottom:1px solid #ddd}"
-        ".number{text-align:right}"
-    )
-    return (
-        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{title}</title>\n<style>{look}</style>\n'
-        f"{body}</html>\n"
-    )
-
-
 def _checked_files(folder: Path) -> set[str]:
     if not folder.is_dir():
         return set()
@@ -117,7 +187,7 @@ def _checked_files(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in files}
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
 

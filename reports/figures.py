@@ -18,7 +18,7 @@ from reports import stats, style
 from reports.canvas import Rows, in_order, legend_right, log_axis, method_axis, new_figure, size
 from reports.groups import Group
 from reports.phases import draw_memory, draw_time, memory_rows, time_rows
-from reports.summary import compare, references, summarise
+from reports.summary import contrasts, references, summarise
 
 TRADE_OFFS = {
     "trainable_params": ("Trainable parameters", "accuracy-parameters"),
@@ -93,7 +93,7 @@ def loss_rows(group: Group) -> Rows:
 
 
 def draw_loss(rows: Rows, title: str) -> Figure:
-    """A running mean over a tenth of the steps; what was recorded is drawn faintly behind it."""
+    """A running mean over a tenth of the steps: single batches differ by more than methods do."""
     figure, ax = new_figure(7.4, 4.2)
     methods = in_order(rows)
     looks = style.looks({r["method"]: r["family"] for r in rows}.items())
@@ -105,8 +105,6 @@ def draw_loss(rows: Rows, title: str) -> Figure:
         windows.add(window)
         smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
         look = looks[method]
-        if window > 1 and len(methods) <= 8:
-            ax.plot(steps, losses, color=look["color"], alpha=0.18, linewidth=0.7)
         ax.plot(steps[window - 1 :], smooth, label=method, linewidth=1.4, markersize=5, markevery=0.2, **look)
     span = f", running mean over {max(windows)} steps" if windows and max(windows) > 1 else ""
     ax.set_xlabel("Optimiser step")
@@ -124,8 +122,8 @@ def forest_rows(group: Group) -> Rows:
             "order": group.rows.index(c.row),
             "difference": c.macro.value, "low": c.macro.low, "high": c.macro.high, "p_holm": c.macro_p,
         }
-        for reference in references(group)
-        for c in compare(group, reference)
+        for comparisons in contrasts(group)
+        for c in comparisons
     ]  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 A group is one suite, model, source, protocol, training size, evaluation limit and way of matching sizes. Inside it
 everything that moves numbers without being the question (device, dtype, versions, commit, documents, batch sizes) has
 to agree; otherwise the group is refused with the field's name, or split by it. What may differ makes the rows: the
-method, its hyperparameters and its learning rate. Seeds of one row are averaged.
+method, its hyperparameters and its learning rate. Seeds of one row are averaged. Jobs that chose a learning rate on
+held-out training documents stand beside the rows, never among them.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ import numpy as np
 
 from reports.style import method_rank
 from results.environment import fingerprint
-from results.record import Record
+from results.record import COST, Record
 from results.store import Store
+from results.tuning import HELD_OUT
 
 _TRAINING = ("mixture", "data_seed", "epochs", "batch_size", "max_length", "weight_decay", "warmup_fraction")
+_ASKED = ("evaluation_batch_size", "quantize", "allocator", "revisions", "own_tasks")
 _UNPAIRED = ("tasks", "documents", "metrics")  # without these in common there is nothing to compare
+_DRAWN = ("documents", "training_data")
 _TRAINED = (*_TRAINING, "training_data")  # means nothing for a record that trained nothing
-_ROW = ("method", "hyperparameters", "learning_rate", "probe_documents")
+_ROW = ("method", "hyperparameters", "learning_rate", "probe_documents", "adapters")
 
 
 class MixedError(ValueError):
@@ -62,6 +66,7 @@ class Group:
     title: str
     tasks: tuple[str, ...]
     rows: tuple[Row, ...]
+    tuning: tuple[Record, ...] = ()  # jobs that chose a learning rate, scored on held-out training documents
     shared: dict[str, Any] = field(default_factory=dict)  # what all finished records agree on
     differing: dict[str, list[Any]] = field(default_factory=dict)  # what was allowed to differ
 
@@ -71,7 +76,7 @@ class Group:
 
     @property
     def records(self) -> list[Record]:
-        return [r for row in self.rows for r in (*row.done, *row.failed)]
+        return [*(r for row in self.rows for r in (*row.done, *row.failed)), *self.tuning]
 
     @property
     def embedded(self) -> bool:
@@ -79,11 +84,14 @@ class Group:
 
 
 def load_records(folders: Sequence[Path], suite: str | None = None) -> list[Record]:
-    """Records of all folders, each key once (the first folder that has it finished wins), sorted by key."""
+    """Records of all folders, each key once (the first folder that has it finished wins), sorted by key.
+
+    Those of the cost suite have no scores, and tables of their own (reports/cost.py): they are left out.
+    """
     records: dict[str, Record] = {}
     for folder in folders:
         for record in Store(folder).all():
-            if suite is not None and record.spec.suite != suite:
+            if record.spec.protocol == COST or (suite is not None and record.spec.suite != suite):
                 continue
             if record.key not in records or records[record.key].status != "done":
                 records[record.key] = record
@@ -122,7 +130,7 @@ def agreement_fields(record: Record) -> dict[str, Any]:
     fields = dict(fingerprint(record.environment, spec))
     fields["commit"] = record.environment.get("git_commit")
     fields["tasks"] = list(spec.tasks)
-    fields["evaluation_batch_size"] = spec.evaluation_batch_size
+    fields.update({name: getattr(spec, name) for name in _ASKED})
     scores = record.scores or {}
     fields["documents"] = _hash([(task, scores[task].documents) for task in sorted(scores)])
     fields["metrics"] = {task: scores[task].metric for task in sorted(scores)}
@@ -131,6 +139,8 @@ def agreement_fields(record: Record) -> dict[str, Any]:
     if spec.epochs:
         fields.update({name: getattr(spec, name) for name in _TRAINING})
         fields["training_data"] = _hash([(task, entry.get("train_hash")) for task, entry in sorted(described.items())])
+    if spec.split == HELD_OUT:  # other documents on purpose; among themselves they have to agree as well
+        fields.update({f"held_out_{name}": fields.pop(name) for name in _DRAWN if name in fields})
     return fields
 
 
@@ -167,7 +177,7 @@ def _identity(record: Record, split_by: Sequence[str]) -> tuple[str, bool]:
             raise ValueError(f"cannot split by {name!r}; choose from {', '.join(sorted(fields))}")
         if name in _TRAINED and not spec.epochs:
             continue
-        value = _text(fields[name])
+        value = _text(fields.get(name))
         parts.append(f"{name}-{value if len(value) <= 24 else _hash(value)}")
     return "--".join(_slug(part) for part in parts), bool(spec.epochs)
 
@@ -197,7 +207,8 @@ def _share_untrained(parts: dict[tuple, list[Record]], split_by: Sequence[str]) 
 
 def _group(name: str, records: Sequence[Record], shared: dict[str, Any], differing: dict[str, list[Any]]) -> Group:
     rows: dict[str, list[Record]] = {}
-    for record in records:
+    tuning = tuple(r for r in records if r.spec.split == HELD_OUT)
+    for record in [r for r in records if r.spec.split != HELD_OUT]:
         rows.setdefault(_text([getattr(record.spec, f) for f in _ROW]), []).append(record)
     labels = _labels({key: part[0] for key, part in rows.items()})
     made = [
@@ -222,7 +233,7 @@ def _group(name: str, records: Sequence[Record], shared: dict[str, Any], differi
     )
     if spec.match != "none":
         title += f", matched on {spec.match}"
-    return Group(name, title, spec.tasks, tuple(made), shared, differing)
+    return Group(name, title, spec.tasks, tuple(made), tuning, shared, differing)
 
 
 def _labels(examples: dict[str, Record]) -> dict[str, str]:
@@ -239,7 +250,8 @@ def _labels(examples: dict[str, Record]) -> dict[str, str]:
 
 def _settings(record: Record) -> dict[str, Any]:
     spec = record.spec
-    return {**spec.hyperparameters, "learning_rate": spec.learning_rate, "probe_documents": spec.probe_documents}
+    own = ("learning_rate", "probe_documents", "adapters")
+    return {**spec.hyperparameters, **{name: getattr(spec, name) for name in own}}
 
 
 def _text(value: Any) -> str:

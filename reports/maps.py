@@ -1,4 +1,4 @@
-"""Heat maps over the model's blocks: sensitivity by task, experts by method, each by layer and projection.
+"""Heat maps over the model's blocks: sensitivity by task, experts and ranks by method, each by layer and projection.
 
 Layer and projection come from the block's name alone ("model.layers.3.mlp.up_proj": the first number is the layer,
 the last word the projection), so any model with numbered layers can be drawn.
@@ -40,11 +40,12 @@ def sensitivity_rows(group: Group, label: str) -> Rows:
 
 def expert_rows(group: Group) -> Rows:
     """Experts of every method that has them, from each row's first seed."""
-    return [
-        {"method": row.label, "layer": layer, "projection": projection, "block": block, "experts": int(value)}
-        for row in group.finished
-        for block, value, layer, projection in _sorted_blocks(_facts(group, row.label, "experts"))
-    ]
+    return _count_rows(group, "experts")
+
+
+def rank_rows(group: Group) -> Rows:
+    """Ranks at the end of every method that allocates them, from each row's first seed."""
+    return _count_rows(group, "ranks")
 
 
 def draw_sensitivity(rows: Rows, title: str) -> Figure:
@@ -58,17 +59,17 @@ def draw_sensitivity(rows: Rows, title: str) -> Figure:
     return figure
 
 
-def draw_experts(rows: Rows, title: str) -> Figure:
-    """A panel a method, one colour a number of experts; 0 is white."""
-    most = max(1, *(r["experts"] for r in rows))
+def draw_counts(rows: Rows, title: str, fact: str = "experts") -> Figure:
+    """A panel a method, one colour a number of experts, or of whatever `fact` names; 0 is white."""
+    most = max(1, *(r[fact] for r in rows))
     bounds = np.arange(-0.5, most + 1)
     map_ = matplotlib.colormaps["cividis_r"].resampled(most + 1)
     colours = ["white", *(map_((i + 1) / (most + 1)) for i in range(most))]
     norm = BoundaryNorm(bounds, most + 1)
     discrete = matplotlib.colors.ListedColormap(colours)
-    figure, axes, image = _panels(rows, "method", "experts", norm, discrete, numbers=True, most=most)
+    figure, axes, image = _panels(rows, "method", fact, norm, discrete, numbers=True, most=most)
     ticks = range(0, most + 1, max(1, most // 12))
-    figure.colorbar(image, ax=axes, label="Experts", ticks=list(ticks), shrink=0.75, aspect=35)
+    figure.colorbar(image, ax=axes, label=fact.capitalize(), ticks=list(ticks), shrink=0.75, aspect=35)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return figure
 
@@ -85,10 +86,20 @@ def maps(group: Group) -> dict[str, tuple[Rows, Callable[[], Figure]]]:
     for row in group.finished:
         slug = "".join(c if c.isalnum() or c in ".-" else "-" for c in row.label).strip("-")
         sensitivity(row.label, f"sensitivity-{slug}")
-    experts = expert_rows(group)
+    experts, ranks = expert_rows(group), rank_rows(group)
     if experts:
-        found["experts"] = (experts, lambda: draw_experts(experts, "Experts by layer and projection"))
+        found["experts"] = (experts, lambda: draw_counts(experts, "Experts by layer and projection"))
+    if ranks:
+        found["ranks"] = (ranks, lambda: draw_counts(ranks, "Ranks by layer and projection", "ranks"))
     return found
+
+
+def _count_rows(group: Group, fact: str) -> Rows:
+    return [
+        {"method": row.label, "layer": layer, "projection": projection, "block": block, fact: int(value)}
+        for row in group.finished
+        for block, value, layer, projection in _sorted_blocks(_facts(group, row.label, fact))
+    ]
 
 
 def _facts(group: Group, label: str, name: str) -> dict[str, Any]:

@@ -58,6 +58,14 @@ def macro_standard_error(errors: Sequence[float | None]) -> float | None:
     return math.sqrt(sum(e * e for e in known)) / len(known)
 
 
+def interval(mean: float, stderr: float | None) -> tuple[float, float] | None:
+    """95% interval of a mean of fractions, normal approximation, kept within [0, 1]; None without a standard error."""
+    if stderr is None:
+        return None
+    margin = float(norm.ppf(1 - ALPHA / 2)) * stderr
+    return max(0.0, mean - margin), min(1.0, mean + margin)
+
+
 def micro_mean(values: Sequence[float], counts: Sequence[int]) -> float:
     """Mean over documents of tasks with these means and sizes."""
     return float(np.average(values, weights=counts))

@@ -11,11 +11,12 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-# Known methods in the order of every table and legend. An unknown one comes after them and gets its look by its name.
+# Known methods in the order of every table and legend; a place gives the look, so that new ones are put at the end.
+# An unknown one comes after them and gets its look by its name.
 ORDER = (
     "frozen", "lora", "molora", "adalora", "lora-smoe", "mola", "alphalora", "eva-experts", "random-experts",
     "inverse-experts", "smoe-released", "smoe-proportional", "smoe-type", "smoe-global", "hydralora", "dora", "rslora",
-    "pissa", "full",
+    "pissa", "full", "smoe-attention", "smoe-mlp",
 )  # fmt: skip
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A00")
 MARKERS = ("o", "s", "^", "D", "*", "v", "P", "X", "<", ">", "h", "d")
@@ -52,7 +53,7 @@ def method_rank(method: str) -> tuple[int, str]:
     return (ORDER.index(method) if method in ORDER else len(ORDER), method)
 
 
-def look(method: str) -> dict[str, object]:
+def look(method: str) -> dict[str, Any]:
     """Colour, marker and line style of a method, the same in every figure of every report."""
     # 8 colours and 12 markers make 96 different looks.
     if method in ORDER:
@@ -67,9 +68,9 @@ def look(method: str) -> dict[str, object]:
     }
 
 
-def looks(rows: Iterable[tuple[str, str]]) -> dict[str, dict[str, object]]:
+def looks(rows: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:
     """{label: look} of (label, method) pairs; further rows of one method keep its colour and change the marker."""
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, dict[str, Any]] = {}
     seen: dict[str, int] = {}
     for label, method in rows:
         extra = seen.get(method, 0)

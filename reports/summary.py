@@ -17,6 +17,7 @@ from results.metrics import METRICS, macro_accuracy
 from results.record import Record
 
 REFERENCES = ("lora", "molora")
+CONTROLS = {"lora-smoe": ("random-experts", "inverse-experts")}  # does its allocation beat chance?
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Summary:
     best: bool
     tied: bool  # not to be told from the best
     note: str  # what went wrong, if anything
+
+    @property
+    def macro_interval(self) -> tuple[float, float] | None:
+        """95%, over documents."""
+        return None if self.macro is None else stats.interval(self.macro, self.macro_stderr)
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,11 @@ def summarise(group: Group) -> list[Summary]:
 
 
 @lru_cache(maxsize=256)
-def compare(group: Group, reference: Row) -> list[Comparison]:
-    """Every other finished row against `reference`; p-values are adjusted over these rows."""
+def compare(group: Group, reference: Row, methods: tuple[str, ...] | None = None) -> list[Comparison]:
+    """Every other finished row, or those of `methods`, against `reference`; p-values are adjusted over these rows."""
     found = []
     for row in group.finished:
-        if row is reference:
+        if row is reference or (methods is not None and row.method not in methods):
             continue
         seeds = sorted(set(row.seeds) & set(reference.seeds))
         differences = [
@@ -86,6 +92,14 @@ def compare(group: Group, reference: Row) -> list[Comparison]:
         )
         for row, difference, tasks, seeds, documents in found
     ]
+
+
+def contrasts(group: Group) -> list[list[Comparison]]:
+    """The comparisons that a report shows: all rows against each reference, and the controls against their method."""
+    found = [compare(group, reference) for reference in references(group)]
+    for method, controls in CONTROLS.items():
+        found += [compare(group, row, controls) for row in [r for r in group.finished if r.method == method][:1]]
+    return [comparisons for comparisons in found if comparisons]
 
 
 def references(group: Group) -> list[Row]:

@@ -15,38 +15,56 @@ from rich.text import Text
 from reports import stats
 from reports.groups import Group, make_groups
 from reports.render import NOTHING, Table, terminal_table, terminal_width
-from reports.summary import Comparison, Summary, compare, detectable, references, summarise
+from reports.summary import Comparison, Summary, compare, contrasts, detectable, references, summarise
+from reports.tuning import tuning_table
 from results.metrics import METRICS, Metric, metric
 from results.record import PHASES, Record
 
 EMBEDDED = "embedded split, not comparable with published numbers"
 TIE = " ≈"
-_SHOWN = {"fraction": ("%", 100.0), "bytes": ("MB", 1e-6), "seconds": ("s", 1.0), "params": ("", 1.0)}
+SHOWN = {"fraction": ("%", 100.0), "bytes": ("MB", 1e-6), "seconds": ("s", 1.0), "params": ("", 1.0)}
 
-ACCURACY = ("tasks", "macro")
-COST = (
-    "trainable_params", "after_pruning_params", "adapter_bytes",
-    *(f"peak_{phase}_bytes" for phase in PHASES),
-    *(f"{phase}_seconds" for phase in PHASES), "total_seconds", "train_speed",
+ACCURACY = ("tasks", "macro", "macro_interval", "unparseable")
+PARAMETERS = (
+    "trainable_params", "after_pruning_params", "expert_params", "router_params", "active_params", "total_params",
+    "adapter_bytes",
 )  # fmt: skip
-COMPACT = ("macro", "tasks", "trainable_params", "peak_bytes", "total_seconds")
+COST = (
+    "peak_bytes", *(f"peak_{phase}_bytes" for phase in PHASES),
+    "total_seconds", *(f"{phase}_seconds" for phase in PHASES), "train_speed", "evaluate_speed",
+)  # fmt: skip
+COMPACT = ("macro", "tasks", "unparseable", "trainable_params", "peak_bytes", "total_seconds")
 
 
 def main_tables(group: Group, columns: Sequence[str] | None = None) -> list[Table]:
-    """Accuracy and cost; one table of the chosen columns when given ("macro", "tasks", a task or a metric's name)."""
+    """Accuracy, parameters and cost; or one table of the chosen columns, in their order.
+
+    A column is "macro", "macro_interval", "tasks" (all of them), one task, or the name of a metric.
+    """
     summaries = summarise(group)
     if columns is not None:
-        return [_table(group, summaries, columns, "Results", accuracy_notes(group, summaries))]
+        return [_table(group, summaries, columns, "Results", accuracy_notes(group, summaries, columns))]
     return [
-        _table(group, summaries, ACCURACY, "Accuracy (%)", accuracy_notes(group, summaries)),
-        _table(group, summaries, COST, "Cost", cost_notes(group), drop_empty=True),
+        _table(group, summaries, ACCURACY, "Accuracy (%)", accuracy_notes(group, summaries, ACCURACY), drop_empty=True),
+        _table(group, summaries, PARAMETERS, "Parameters", parameter_notes(group), drop_empty=True),
+        _table(group, summaries, COST, "Memory and time", cost_notes(group), drop_empty=True),
     ]
+
+
+def full_table(group: Group, first: Sequence[str]) -> Table:
+    """Every column there is, those of `first` in front; metrics that no row has are left out."""
+    summaries = summarise(group)
+    tasks = [] if "tasks" in first else group.tasks
+    every = ["macro", "macro_interval", *tasks, *(m.name for m in METRICS if m.name != "macro_accuracy")]
+    notes = (*accuracy_notes(group, summaries, ("macro_interval",)), *parameter_notes(group), *cost_notes(group))
+    columns = list(dict.fromkeys([*first, *every]))
+    return _table(group, summaries, columns, "By method", notes, drop_empty=True)
 
 
 def compact_table(group: Group) -> Table:
     """The few columns that fit a README or a wide terminal."""
     summaries = summarise(group)
-    return _table(group, summaries, COMPACT, "", _compact_notes(group, summaries), compact=True)
+    return _table(group, summaries, _compact(summaries), "", _compact_notes(group, summaries), compact=True)
 
 
 def main_csv(group: Group) -> list[dict[str, Any]]:
@@ -59,6 +77,8 @@ def main_csv(group: Group) -> list[dict[str, Any]]:
             "seeds": " ".join(map(str, s.row.seeds)),
             "macro_accuracy": s.macro,
             "macro_stderr": s.macro_stderr,
+            "macro_low": s.macro_interval[0] if s.macro_interval else None,
+            "macro_high": s.macro_interval[1] if s.macro_interval else None,
             "macro_seed_sd": s.macro_deviation,
             "best": int(s.best),
             "tied_with_best": int(s.tied),
@@ -71,13 +91,11 @@ def main_csv(group: Group) -> list[dict[str, Any]]:
 
 
 def paired_table(group: Group) -> tuple[list[Table], list[dict[str, Any]]]:
-    """Differences to each reference in points, as tables and as rows for a CSV."""
+    """Differences to each reference in points, the controls' to their method too, as tables and as rows for a CSV."""
     tables, rows = [], []
-    for reference in references(group):
-        comparisons = compare(group, reference)
-        if comparisons:
-            tables.append(_paired(group, comparisons))
-            rows += [_paired_row(c) for c in comparisons]
+    for comparisons in contrasts(group):
+        tables.append(_paired(group, comparisons))
+        rows += [_paired_row(c) for c in comparisons]
     return tables, rows
 
 
@@ -87,13 +105,17 @@ def terminal(records: Sequence[Record], width: int = 200) -> RenderableType:
         return Text("No record to show.")
     parts: list[RenderableType] = []
     for group in make_groups(records, auto_split=True):
+        parts += [terminal_table(table) for table in tuning_table(group)]
+        if not group.rows:
+            continue
         summaries = summarise(group)
         notes = _compact_notes(group, summaries)
-        whole = _table(group, summaries, COMPACT, group.title, notes, compact=True)
+        columns = _compact(summaries)
+        whole = _table(group, summaries, columns, group.title, notes, compact=True)
         if terminal_width(whole) <= width:
             parts.append(terminal_table(whole))
             continue
-        short = [c for c in COMPACT if c != "tasks"]
+        short = [c for c in columns if c != "tasks"]
         parts.append(terminal_table(_table(group, summaries, short, group.title, (), compact=True)))
         scored = [s for s in summaries if s.tasks]
         fitting = max(1, (width - max(len(row.label) for row in group.rows) - 3) // 13)
@@ -104,23 +126,33 @@ def terminal(records: Sequence[Record], width: int = 200) -> RenderableType:
     return RichGroup(*parts)
 
 
-def accuracy_notes(group: Group, summaries: Sequence[Summary]) -> tuple[str, ...]:
+def accuracy_notes(group: Group, summaries: Sequence[Summary], columns: Sequence[str] = ()) -> tuple[str, ...]:
     """What has to be said below a table of accuracies."""
     notes = []
     if group.embedded:
         notes.append(f"Data: {EMBEDDED}.")
     if any(s.macro is not None for s in summaries):
         tie = "; ≈: not to be told from it (paired bootstrap, Holm-adjusted p ≥ 0.05)" if _any_tie(summaries) else ""
-        notes.append(f"± is one standard error over documents. Bold: highest macro mean{tie}.")
+        interval = ", the 95% interval ±1.96 of them" if "macro_interval" in columns else ""
+        notes.append(f"± is one standard error over documents{interval}. Bold: highest macro mean{tie}.")
         seeds = sorted({seed for s in summaries for seed in s.row.seeds})
         if any(s.macro_deviation is not None for s in summaries):
             notes.append(f"Seeds {', '.join(map(str, seeds))}; SD is over seeds.")
         else:
             notes.append("One seed: how much another seed would change is not known.")
-    notes.append(_detectable_note(group))
+    if any(s.metrics["unparseable"] is not None for s in summaries):
+        notes.append("Unparseable: share of the written answers in which no answer was found; each counts as wrong.")
+    notes.append(detectable_note(group))
     if group.differing:
         notes.append(f"Allowed to differ between these records: {', '.join(sorted(group.differing))}.")
     return tuple(note for note in notes if note)
+
+
+def parameter_notes(group: Group) -> tuple[str, ...]:
+    return (
+        "Total: base model and adapter. Active per token: of the adapter. Experts, router: parts of what is trained. "
+        "Adapter: size of the saved file, MB = 10⁶ bytes.",
+    )
 
 
 def cost_notes(group: Group) -> tuple[str, ...]:
@@ -130,10 +162,15 @@ def cost_notes(group: Group) -> tuple[str, ...]:
     versions = ", ".join(f"{n} {group.shared[n]}" for n in ("torch", "transformers", "peft") if group.shared.get(n))
     where = ", ".join(str(x) for x in (name or "/".join(devices), group.shared.get("dtype"), versions) if x)
     return (
-        f"Peak memory: {kind}, base model included, MB = 10^6 bytes. "
-        "Time: wall-clock in s; allocate is the method's own search.",
+        f"Peak memory: {kind}, base model included, MB = 10⁶ bytes. "
+        "Time: wall-clock in s; allocate is the method's own search. Speed: tokens without padding.",
         f"Measured on {where}.",
     )
+
+
+def _compact(summaries: Sequence[Summary]) -> list[str]:
+    """The compact columns; unlike the others, `unparseable` means something under one kind of protocol only."""
+    return [c for c in COMPACT if c != "unparseable" or any(s.metrics[c] is not None for s in summaries)]
 
 
 def _compact_notes(group: Group, summaries: Sequence[Summary]) -> tuple[str, ...]:
@@ -145,7 +182,7 @@ def _any_tie(summaries: Sequence[Summary]) -> bool:
     return any(s.tied for s in summaries)
 
 
-def _detectable_note(group: Group) -> str:
+def detectable_note(group: Group) -> str:
     found = references(group)
     compared = [(row, comparisons) for row in found if (comparisons := compare(group, row))]
     if not compared:
@@ -190,6 +227,8 @@ def _table(
             made.append(("Macro mean", _macro_cell))
             if any(s.macro_deviation is not None for s in summaries):
                 made.append(("SD (seeds)", lambda s: _percent(s.macro_deviation)))
+        elif name == "macro_interval":
+            made.append(("95% interval", _interval_cell))
         else:
             row = metric(name)
             if not drop_empty or any(s.metrics[name] is not None for s in summaries):
@@ -203,21 +242,24 @@ def _table(
     return Table(full, tuple(name for name, _ in made), rows, left, bold, notes)
 
 
+def metric_text(row: Metric, value: float | None, compact: bool = False) -> str:
+    """A value in the shown unit, without its name; compact: millions of parameters."""
+    if compact and row.unit == "params" and value is not None and value >= 1e5:
+        return f"{value / 1e6:,.2f}M"
+    return NOTHING if value is None else format(value * SHOWN.get(row.unit, ("", 1.0))[1], row.format)
+
+
+def interval_text(interval: tuple[float, float] | None) -> str:
+    return NOTHING if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+
+
 def _heading(row: Metric) -> str:
-    unit = _SHOWN.get(row.unit, (row.unit, 1.0))[0]
+    unit = SHOWN.get(row.unit, (row.unit, 1.0))[0]
     return f"{row.label} ({unit})" if unit else row.label
 
 
 def _metric_cell(row: Metric, compact: bool) -> Callable[[Summary], str]:
-    factor = _SHOWN.get(row.unit, ("", 1.0))[1]
-
-    def cell(s: Summary) -> str:
-        value = s.metrics[row.name]
-        if compact and row.unit == "params" and value is not None and value >= 1e5:
-            return f"{value / 1e6:,.2f}M"
-        return NOTHING if value is None else format(value * factor, row.format)
-
-    return cell
+    return lambda s: metric_text(row, s.metrics[row.name], compact)
 
 
 def _task_cell(task: str, compact: bool) -> Callable[[Summary], str]:
@@ -226,6 +268,10 @@ def _task_cell(task: str, compact: bool) -> Callable[[Summary], str]:
         return _percent(value, None if compact else error)
 
     return cell
+
+
+def _interval_cell(s: Summary) -> str:
+    return interval_text(s.macro_interval)
 
 
 def _macro_cell(s: Summary) -> str:
@@ -239,7 +285,7 @@ def _percent(value: float | None, error: float | None = None) -> str:
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.1f}".replace("-", "−")
+    return f"{100 * value:+z.1f}".replace("-", "−")
 
 
 def _p(value: float | None) -> str:
@@ -257,11 +303,13 @@ def _paired(group: Group, comparisons: Sequence[Comparison]) -> Table:
             value, _, adjusted = c.tasks[task]
             tasks.append(_points(value) + (" *" if adjusted is not None and adjusted < stats.ALPHA else ""))
         rows.append((c.row.label, _points(d.value), interval, _p(d.p), _p(c.macro_p), *tasks))
-    seeds = ", ".join(map(str, comparisons[0].seeds)) or "none"
+    seeds = f"seeds in common: {', '.join(map(str, comparisons[0].seeds)) or 'none'}"
+    if len(comparisons[0].seeds) == 1:
+        seeds = f"one seed, {comparisons[0].seeds[0]}"
     notes = [
         "Points of accuracy on the same documents. Interval and p: paired bootstrap over documents, stratified by "
         f"task; Holm over {_methods(len(comparisons))}. *: exact McNemar p, Holm-adjusted over methods, below 0.05.",
-        f"Documents: {comparisons[0].documents}; seeds in common: {seeds}.",
+        f"Documents: {comparisons[0].documents}; {seeds}.",
     ]
     if span := _span(comparisons):
         notes.append(f"Smallest detectable difference (two-sided 5%, power 80%): {span.rstrip(',')}.")

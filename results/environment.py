@@ -21,7 +21,8 @@ from results.record import RunSpec
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "transformers", "peft", "lm_eval", "datasets", "accelerate", "numpy")
 # What runs leave behind and reports draw from it: files that git tracks, but no part of the code that was measured.
-OUTPUTS = ("results/records", "reports/out", "README.md")
+OUTPUTS = ("results/records", "results/stability", "results/speed", "results/baseline", "reports/out", "README.md")
+PACKAGED = tuple(f"{name}/*.{kind}" for name in ("smoe", "baselines", "benchmarks") for kind in ("py", "yaml"))
 COMPARED = ("torch", "transformers", "peft", "lm_eval")  # a different minor version may move scores
 
 
@@ -65,15 +66,18 @@ def fingerprint(environment: Mapping[str, Any], spec: RunSpec) -> dict[str, Any]
 def git_state(root: Path) -> tuple[str | None, bool | None]:
     """(commit, whether its code was changed since) of the checkout at `root`; (None, None) without one.
 
-    Code: every tracked file but those in OUTPUTS.
+    Code: every tracked file but those in OUTPUTS, and any file of the packages that git neither tracks nor ignores,
+    since a contestant or suite is found by its folder and would run without being in the commit.
     """
     # A package installed below somebody else's checkout must not report that checkout's commit.
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != root.resolve():
         return None, None
     code = (".", *(f":(exclude){name}" for name in OUTPUTS))
-    status = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *code)
-    return _git(root, "rev-parse", "--verify", "--quiet", "HEAD"), None if status is None else bool(status)
+    tracked = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *code)
+    new = _git(root, "ls-files", "--others", "--exclude-standard", "--", *PACKAGED)
+    dirty = None if tracked is None or new is None else bool(tracked or new)
+    return _git(root, "rev-parse", "--verify", "--quiet", "HEAD"), dirty
 
 
 def private_command(argv: Sequence[str], root: Path = ROOT, home: Path | None = None) -> list[str]:

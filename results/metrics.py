@@ -41,6 +41,12 @@ def micro_accuracy(record: Record) -> float | None:
     return sum(scores[t].value * scores[t].count for t in record.spec.tasks) / documents if documents else None
 
 
+def unparseable(record: Record) -> float | None:
+    """Share of the written answers in which no answer was found, mean over the tasks; None where none were written."""
+    known = [s.all_metrics["unparseable"] for s in (record.scores or {}).values() if "unparseable" in s.all_metrics]
+    return sum(known) / len(known) if known else None
+
+
 def phase_peak_bytes(record: Record, phase: str) -> int | None:
     """Peak of one phase: what the allocator gave out on CUDA, the resident size of the process on a CPU."""
     cost = record.costs.get(phase)
@@ -106,6 +112,7 @@ def _speed(name: str, label: str, phase: str) -> Metric:
 METRICS: tuple[Metric, ...] = (
     _accuracy("macro_accuracy", "Macro mean", macro_accuracy),
     _accuracy("micro_accuracy", "Micro mean", micro_accuracy),
+    Metric(name="unparseable", unit="fraction", direction="lower", label="Unparseable", format=".1f", get=unparseable),
     _count("trainable_params", "Trainable", "trainable"),
     _count("after_pruning_params", "After pruning", "after_pruning"),
     _count("expert_params", "Experts", "experts"),

@@ -12,12 +12,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA = 1
 PHASES = ("load", "allocate", "train", "evaluate")
+COST = "cost"  # the protocol of a record without scores: only what the phases cost was asked
+
+# The reader of every earlier version: schema n -> function that turns its body into that of schema n + 1.
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 
 class RecordError(ValueError):
@@ -32,10 +36,11 @@ class RunSpec:
     tasks: tuple[str, ...]  # lm-eval task names, in the suite's order
     method: str  # name in baselines
     hyperparameters: Mapping[str, Any]  # every field of the method, defaults written out
-    model: str  # "smollm2-135m", "tiny", a hub id or a folder
-    source: str  # "embedded" | "hub" | "folder"
-    protocol: str  # "loglik" | "generative"
-    mixture: str  # share of each task in training: "proportional" | "equal"
+    model: str  # "smollm2-135m", "tiny", "random:<name>", a hub id or a folder
+    source: str  # "embedded" | "hub" | "synthetic"
+    # "loglik" | "generative" | "lm-eval": answers written as lm-eval's own tasks ask for them | "cost": no score
+    protocol: str
+    mixture: str  # share of each task in training: "proportional" | "equal" | "temperature:<T>"
     seed: int  # adapter initialisation, data order, dropout
     data_seed: int  # which training documents are drawn; the same for every seed of a comparison
     train_documents: int | None  # over all tasks; None: every one there is
@@ -53,6 +58,13 @@ class RunSpec:
     # Fields below have a default because they came later: at their default they are left out of the key's hash, so the
     # keys of earlier records stay what they were.
     match: str = "none"  # "params" | "experts": what was made equal over the methods of the run
+    split: str = "evaluation"  # what is scored; "held-out": training documents kept from training, to choose a rate on
+    adapters: str = "multi"  # one adapter trained on all tasks; "single": one for each task, on its own documents
+    quantize: str = "none"  # "4bit" | "8bit": the frozen base, by bitsandbytes
+    allocator: str = "heap"  # "mapped": every large block of memory has pages of its own, so that peaks repeat (CPU)
+    trust_remote_code: bool = False  # whether the model's repository may run code of its own
+    revisions: Mapping[str, str] | None = None  # of every data set read from the hub, by its path: commit, or file hash
+    own_tasks: str | None = None  # hash over the files of one's own lm-eval tasks
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(self.tasks))
@@ -67,6 +79,11 @@ class RunSpec:
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         model = "".join(c if c.isalnum() or c in "._-" else "-" for c in self.model.rstrip("/").split("/")[-1])
         return f"{self.suite}--{model}--{self.method}--s{self.seed}--{digest}"
+
+    @property
+    def trained_together(self) -> tuple[tuple[str, ...], ...]:
+        """The tasks of each adapter that the job trains."""
+        return (self.tasks,) if self.adapters == "multi" else tuple((task,) for task in self.tasks)
 
     def to_json(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "tasks": list(self.tasks)}
@@ -84,7 +101,9 @@ class Score:
     value: float
     stderr: float | None  # over documents
     count: int  # documents
-    all_metrics: Mapping[str, float]  # every metric the task reports, standard errors as "<metric>_stderr"
+    # Every metric the task reports, standard errors as "<metric>_stderr". Where answers are written, "unparseable" is
+    # the share of them in which no answer was found.
+    all_metrics: Mapping[str, float]
     documents: tuple[str, ...]  # 12 hex of each evaluation document's hash, in order
     outcomes: tuple[float, ...]  # headline metric of each document, same order
 
@@ -156,9 +175,7 @@ class Record:
         """Read a record of any known schema. Raises RecordError naming the field that is wrong."""
         if not isinstance(data, Mapping):
             raise RecordError("a record is a JSON object")
-        if data.get("schema") != SCHEMA:
-            raise RecordError(f"schema {data.get('schema')!r} is not known (known: {SCHEMA})")
-        body = dict(data)
+        body = upgraded(data)
         key = body.pop("key", None)
         body["spec"] = RunSpec.from_json(_object(body, "spec"))
         if body.get("scores") is not None:
@@ -171,9 +188,21 @@ class Record:
             raise RecordError(f"key {key!r} does not belong to its spec (expected {record.key!r}): edited by hand?")
         if record.status not in ("done", "failed"):
             raise RecordError(f"status {record.status!r} is neither 'done' nor 'failed'")
-        if record.status == "done" and (record.scores is None or set(record.scores) != set(record.spec.tasks)):
+        scored = set() if record.spec.protocol == COST else set(record.spec.tasks)
+        if record.status == "done" and (record.scores is None or set(record.scores) != scored):
             raise RecordError("a finished record has a score for every task of its spec")
         return record
+
+
+def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of any known schema as one of this version. Raises RecordError for an unknown schema."""
+    body = dict(data)
+    while (schema := body.get("schema")) != SCHEMA:
+        if schema not in UPGRADES:
+            known = ", ".join(map(str, sorted([*UPGRADES, SCHEMA])))
+            raise RecordError(f"schema {schema!r} is not known (known: {known})")
+        body = {**UPGRADES[schema](body), "schema": schema + 1}
+    return body
 
 
 def _object(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -158,6 +158,14 @@ class Store:
         )
 
 
+def read(path: str | os.PathLike[str]) -> Record:
+    """The record of a file, wherever it lies; nothing is set aside. Raises RecordError naming the file, or OSError."""
+    try:
+        return _parse(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RecordError(f"{path}: {error}") from error
+
+
 def publish(record: Record, folder: str | os.PathLike[str] = RECORDS) -> Path:
     """Put `record` among the committed ones. Raises StoreError if the code it ran was not committed."""
     _refuse_dirty(record.key, record.environment.get("git_dirty"))
@@ -167,7 +175,7 @@ def publish(record: Record, folder: str | os.PathLike[str] = RECORDS) -> Path:
 def _refuse_dirty(what: str, dirty: bool | None) -> None:
     if dirty:
         raise StoreError(
-            f"{what} is measured with uncommitted changes to tracked files (git_dirty), so nobody could run it "
+            f"{what} is measured with uncommitted code (git_dirty), so nobody could run it "
             f"again; commit first, or keep it in {SCRATCH.name}"
         )
 

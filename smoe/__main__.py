@@ -3,7 +3,9 @@
     python -m smoe sensitivity MODEL samples.jsonl --out scores.json      # lines of {"task", "prompt", "answer"}
     python -m smoe allocate scores.json --mean 4 --out experts.json       # the authors' flat JSON
     python -m smoe show experts.json --png experts.png                    # layers x projections, also of scores.json
+    python -m smoe show scores.json --spread                              # how sure the scores are
 
+An interrupted `sensitivity` leaves its finished tasks beside `--out`; the same command goes on from there.
 `SMoEConfig(expert_pattern=smoe.load_flat("experts.json"))` takes it from there. This file alone reads data and draws.
 """
 
@@ -24,7 +26,7 @@ from rich.text import Text
 
 from smoe.allocation import GROUPINGS, RULES, Budget, allocate, load_flat, save_flat
 from smoe.heatmap import Grid, colour, grid_of
-from smoe.sensitivity import Sensitivity, sensitivity
+from smoe.sensitivity import MODES, Sensitivity, sensitivity
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="LoRA-SMoE: sensitivity, allocation, heat maps.")
 console = Console()
@@ -51,27 +53,48 @@ def score(
 
     from smoe.blocks import ALL_LINEAR, block_shapes
 
+    # What would fail late is asked before a model is loaded.
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype {dtype!r} is not one of float32, bfloat16")
+    if mode not in MODES:
+        raise ValueError(f"mode {mode!r} is not one of {', '.join(MODES)}")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device!r} cannot be used: {error}") from error
+    out.parent.mkdir(parents=True, exist_ok=True)
     drawn = draw(read_lines(data), samples, seed)
     tokenizer = AutoTokenizer.from_pretrained(model)
     probe = {task: tokenised(rows, tokenizer, batch_size, max_length) for task, rows in drawn.items()}
     network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
-    network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    wanted = targets if targets in ("", ALL_LINEAR) else targets.split(",")
+    network.to(device)
+    wanted = targets if targets in ("", ALL_LINEAR) else [name.strip() for name in targets.split(",")]
     facts: dict[str, Any] = {"seed": seed, "dtype": dtype, "shapes": block_shapes(network, wanted or None)}
+    unfinished = out.with_name(out.name + ".part")
+    found = Sensitivity.load(unfinished) if unfinished.exists() else None
+    if found:
+        console.print(f"{unfinished} has {', '.join(found.values)} already; delete it to score all tasks anew")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         step = bar.add_task("samples", total=sum(map(len, drawn.values())))
-        measured = sensitivity(
-            network,
-            probe,
-            target_modules=wanted or None,
-            mode=mode,
-            metadata=facts,
-            progress=lambda done, total: bar.update(step, completed=done, total=total),
-        )
+        try:
+            measured = sensitivity(
+                network,
+                probe,
+                target_modules=wanted or None,
+                mode=mode,
+                metadata=facts,
+                progress=lambda done, total: bar.update(step, completed=done, total=total),
+                resume=found,
+                after_task=lambda finished: finished.save(unfinished),
+            )
+        except KeyboardInterrupt:
+            if unfinished.exists():
+                console.print(f"finished tasks are in {unfinished}: the same command goes on from there")
+            raise
     measured.save(out)
+    unfinished.unlink(missing_ok=True)
     console.print(f"scores of {len(facts['shapes'])} blocks on {len(probe)} tasks: {out}")
 
 
@@ -114,9 +137,22 @@ def show(
     file: Annotated[Path, typer.Argument(help="scores of `sensitivity` or experts of `allocate`")],
     png: Annotated[Path | None, typer.Option(help="also draw to this file (needs matplotlib)")] = None,
     task: Annotated[str, typer.Option(help="one task of a scores file; default: all, each normalised")] = "",
+    spread: Annotated[bool, typer.Option("--spread", help="draw the scores' relative standard errors instead")] = False,
 ) -> None:
-    """Draw a heat map, layers by projections, of scores or of experts."""
-    grids = grids_of(file, task)
+    """Draw a heat map, layers by projections, of scores or of experts.
+
+    The line under a map of scores is the median relative standard error of each column.
+    """
+    try:
+        body = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # also where the bytes are no text
+        raise ValueError(f"{file} is not JSON: {error}") from error
+    if isinstance(body, dict) and "format" in body:
+        grids = grids_of(Sensitivity.load(file), task, spread)
+    elif task or spread:
+        raise ValueError(f"{file} holds experts: --task and --spread are for what `sensitivity` wrote")
+    else:
+        grids = [grid_of(load_flat(file), "experts per block", "experts", whole=True)]
     for grid in grids:
         draw_terminal(grid)
     if png is not None:
@@ -124,16 +160,18 @@ def show(
         console.print(f"drawn: {png}")
 
 
-def grids_of(file: Path, task: str) -> list[Grid]:
-    """The heat maps of a file: one of experts, or one for each task's scores."""
-    body = json.loads(file.read_text(encoding="utf-8"))
-    if not (isinstance(body, dict) and "format" in body):
-        return [grid_of(load_flat(file), "experts per block", whole=True)]
-    measured = Sensitivity.load(file)
+def grids_of(measured: Sensitivity, task: str, spread: bool) -> list[Grid]:
+    """One heat map for each task (or the one): of scores with their errors, or of the errors."""
     if task and task not in measured.scores:
-        raise ValueError(f"task {task!r} is not in {file}: {', '.join(measured.scores)}")
+        raise ValueError(f"task {task!r} has no scores; those that have: {', '.join(measured.scores)}")
     chosen = [task] if task else list(measured.scores)
-    return [grid_of(measured.scores[name], f"sensitivity, {name}", whole=False) for name in chosen]
+    errors = {t: grid_of(measured.relative_error[t], f"relative error, {t}", "standard error / score") for t in chosen}
+    if not spread:
+        unit = "mean squared gradient norm"
+        return [grid_of(measured.scores[t], f"sensitivity, {t}", unit, errors=errors[t].medians()) for t in chosen]
+    if unknown := [t for t, grid in errors.items() if not grid.largest]:
+        raise ValueError(f"no spread over one sample, or of scores of 0: {', '.join(unknown)}")
+    return list(errors.values())
 
 
 def read_lines(path: Path) -> dict[str, list[tuple[str, str]]]:
@@ -201,6 +239,9 @@ def draw_terminal(grid: Grid) -> None:
             text = f"{value:g}" if grid.whole else f"{value:.2g}"
             line.append(f"{text:^10}", Style(color=front, bgcolor=f"rgb({red},{green},{blue})"))
         console.print(line, soft_wrap=True)
+    if any(grid.errors):
+        shares = (" " * 10 if error is None else f"{f'± {error:.0%}':^10}" for error in grid.errors)
+        console.print(Text("error " + "".join(shares)), soft_wrap=True)
 
 
 def draw_png(grids: list[Grid], path: Path) -> None:
@@ -221,7 +262,7 @@ def draw_png(grids: list[Grid], path: Path) -> None:
         axis.set_xticks(range(len(grid.columns)), grid.columns, rotation=60, ha="right", fontsize=7)
         axis.set_yticks(range(len(grid.rows)), grid.rows, fontsize=6)
         axis.set_ylabel("layer")
-        bar = figure.colorbar(image, ax=axis, label="experts" if grid.whole else "mean squared gradient norm")
+        bar = figure.colorbar(image, ax=axis, label=grid.unit)
         if grid.whole:
             bar.set_ticks(list(range(round(grid.largest) + 1)))
     figure.savefig(path, dpi=150)

@@ -133,7 +133,7 @@ def allocate(
     min_experts, max_experts: bounds for every block of the grouping; blocks outside it get 0. Under "votes" a block
     never gets more than one expert per task (or `min_experts`, where that is more).
     shapes, r, share_A: only for a budget in trainable parameters: (in, out) of every block, rank, one A for all
-    experts. Such a budget is never exceeded; what is left is less than the next expert in the order of votes costs.
+    experts. Such a budget is never exceeded; what is left is less than the next expert in the order of the rule costs.
     Raises BudgetError naming the nearest possible values. Blocks come back in the order of the scores.
     """
     blocks = _blocks(scores)
@@ -171,8 +171,11 @@ def allocate(
 
 
 def load_flat(path: str | Path) -> Allocation:
-    """Read the authors' flat JSON, {"model.layers.0.self_attn.v_proj": 8, ...}."""
-    data = json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read the authors' flat JSON, {"model.layers.0.self_attn.v_proj": 8, ...}. Raises ValueError for other files."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # also where the bytes are no text
+        raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(data, dict) or not data:
         raise ValueError(f"{path}: expected a JSON object of block: experts")
     for block, experts in data.items():
@@ -284,10 +287,13 @@ def _within_params(
 ) -> Allocation:
     """Spend at most `limit` parameters, such that the next expert would exceed it."""
     inside = sorted(b for members in groups.values() for b in members)
+    weights = {} if rule == "votes" else task_weights(scores, groups)
     least = sum(params(b, low) for b in inside)
-    if low == 0:
-        first_votes = next(_vote_order(scores, groups))[:1]
-        least = min(params(b, 1) for b in (first_votes if rule == "votes" else inside))
+    if low == 0 and rule == "votes":
+        least = params(next(_vote_order(scores, groups))[0], 1)
+    elif low == 0:
+        alone = largest_remainder(weights, 1, 0, cap)
+        least = params(max(alone, key=alone.__getitem__), 1)
     most = None if cap is None else sum(params(b, cap) for b in inside)
     if limit < least or (most is not None and limit > most):
         raise BudgetError(
@@ -296,4 +302,4 @@ def _within_params(
         )
     if rule == "votes":
         return _grant(scores, groups, low, cap or 0, None, (limit, params))
-    return proportional_within(task_weights(scores, groups), limit, low, cap, params)
+    return proportional_within(weights, limit, low, cap, params)

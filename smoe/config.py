@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from peft import PeftConfig
+from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import PeftType
 
 
@@ -81,3 +82,5 @@ class SMoEConfig(PeftConfig):
             raise ValueError(f"router_init must be 'kaiming' or a number from 0, got {self.router_init!r}")
         if self.bias not in ("none", "all", "smoe_only"):
             raise ValueError(f"bias must be 'none', 'all' or 'smoe_only', got {self.bias!r}")
+        if self.bias != "none" and not hasattr(BaseTuner, "_get_learnable_bias_state_dict"):
+            raise ValueError(f"bias {self.bias!r} needs a newer PEFT: this one would train biases and not save them")

@@ -18,7 +18,8 @@ from torch import nn
 
 IGNORED = -100  # the label of a token that is no part of the answer
 
-TakeTokens = Callable[[str, torch.Tensor, torch.Tensor], None]  # block, inputs (B, T, I), output gradients (B, T, O)
+LookAtInputs = Callable[[str, torch.Tensor], None]  # block, inputs (..., I); may raise
+TakeTokens = Callable[[str, torch.Tensor, torch.Tensor], None]  # block, inputs (..., I), output gradients (..., O)
 TakeGradient = Callable[[str, torch.Tensor], None]  # block, gradient of its weight for one sample
 
 
@@ -75,13 +76,22 @@ def weight_gradient(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def watching(blocks: Mapping[str, nn.Module], take: TakeTokens) -> Iterator[None]:
-    """While active, every backward pass hands (block, inputs, output gradients) to `take`."""
+def watching(blocks: Mapping[str, nn.Module], look: LookAtInputs, take: TakeTokens) -> Iterator[None]:
+    """While active, every forward pass shows (block, inputs) to `look`, every backward pass hands all to `take`."""
 
     def hook_for(name: str) -> Callable[..., torch.Tensor]:
-        return lambda module, args, output: _Watch.apply(output, args[0], name, take)
+        def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
+            x = args[0] if args else kwargs.get("input", kwargs.get("x"))  # nn.Linear's name for it, and Conv1D's
+            if not isinstance(x, torch.Tensor):
+                raise ValueError(
+                    f"{name} is called with {sorted(kwargs)} only: which of them is its input is not known"
+                )
+            look(name, x)
+            return _Watch.apply(output, x, name, take)
 
-    handles = [module.register_forward_hook(hook_for(name)) for name, module in blocks.items()]
+        return hook
+
+    handles = [m.register_forward_hook(hook_for(name), with_kwargs=True) for name, m in blocks.items()]
     try:
         yield
     finally:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 # From dark to light, as in matplotlib's "viridis", which the PNG uses.
@@ -15,10 +16,12 @@ class Grid:
     """Values by layer (row) and projection (column); None where a layer has no such block."""
 
     title: str
+    unit: str
     rows: list[str]
     columns: list[str]
     values: list[list[float | None]]
     whole: bool  # experts, coloured in proportion; else scores, which span orders of magnitude, by their logarithm
+    errors: Sequence[float | None]  # relative error of each column, where there is one
 
     @property
     def largest(self) -> float:
@@ -29,6 +32,11 @@ class Grid:
         """The smallest positive value; 0 where there is none."""
         return min((v for row in self.values for v in row if v), default=0.0)
 
+    def medians(self) -> list[float | None]:
+        """Median of each column; None where it is empty."""
+        filled = [[v for v in column if v is not None] for column in zip(*self.values, strict=True)]
+        return [statistics.median(column) if column else None for column in filled]
+
     def share(self, value: float) -> float:
         """Place a value between the colours of the palette, in [0, 1]."""
         if value <= 0 or self.largest == self.smallest:
@@ -38,9 +46,15 @@ class Grid:
         return math.log(value / self.smallest) / math.log(self.largest / self.smallest)
 
 
-def grid_of(values: Mapping[str, float], title: str, whole: bool) -> Grid:
+def grid_of(
+    values: Mapping[str, float | None],
+    title: str,
+    unit: str = "",
+    whole: bool = False,
+    errors: Sequence[float | None] = (),
+) -> Grid:
     """Arrange blocks: the first number in a name is the layer, what follows it the projection."""
-    cells: dict[str, dict[str, float]] = {}
+    cells: dict[str, dict[str, float | None]] = {}
     columns: dict[str, None] = {}
     for block, value in values.items():
         parts = block.split(".")
@@ -51,7 +65,8 @@ def grid_of(values: Mapping[str, float], title: str, whole: bool) -> Grid:
         cells.setdefault(row, {})[column] = value
         columns.setdefault(column)
     rows = sorted(cells, key=lambda row: (not row.isdigit(), int(row) if row.isdigit() else 0))
-    return Grid(title, rows, list(columns), [[cells[row].get(c) for c in columns] for row in rows], whole)
+    numbers = [[cells[row].get(c) for c in columns] for row in rows]
+    return Grid(title, unit, rows, list(columns), numbers, whole, errors)
 
 
 def colour(share: float) -> tuple[int, int, int]:

@@ -6,6 +6,7 @@ merging is exact for one expert and refused, with the blocks' names, where a rou
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -75,6 +76,12 @@ class SMoEModel(BaseTuner):
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
+
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> AbstractContextManager[None]:
+        # Without this method PEFT would drop `adapter_names` and give every row the active adapter.
+        if kwargs.get("adapter_names") is not None:
+            raise ValueError("different adapters within one batch (adapter_names) are not supported by smoe")
+        return nullcontext()
 
     def _listen_for_balance(self) -> None:
         # Hooks of the model itself, since PeftModel may call it without passing through this class.

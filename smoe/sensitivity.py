@@ -8,6 +8,8 @@ For y = W x with inputs X (T, I) and output gradients G (T, O) of one sample the
 
 so two T x T Gram matrices give the norm (in fp32: squares of bf16 gradients vanish), or the (O, I) product is formed
 for one sample and dropped, where that is cheaper. Weights are frozen; the embedding's output asks for the gradient.
+The samples of a batch share a pass where every block sees (B, S, I). A block that sees its tokens flattened (OPT) or
+gathered (an expert of a mixture) does not say whose they are: such a model is scored one sample at a time.
 
 Source: LoRA-SMoE (arXiv 2505.06272). Mode "paper" is the formula. Mode "released" follows the authors' code, which
 takes one layer a sample in descending order, clips the gradient over that layer at 1.0 and sums its squares in fp16, so
@@ -20,7 +22,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import statistics
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -63,6 +67,18 @@ class Sensitivity:
             for t, blocks in self.values.items()
         }
 
+    @cached_property
+    def relative_error(self) -> dict[str, dict[str, float | None]]:
+        """Standard error of each score over the score, spread / (sqrt(N) S); None for one sample or a score of 0."""
+        found: dict[str, dict[str, float | None]] = {}
+        for t, blocks in self.values.items():
+            scores, spread = self.scores[t], self.spread[t]
+            found[t] = {
+                b: None if (s := spread[b]) is None or not scores[b] else s / math.sqrt(len(v)) / scores[b]
+                for b, v in blocks.items()
+            }
+        return found
+
     def first(self, samples: int) -> Sensitivity:
         """Return what a probe of each task's first `samples` samples would have given (mode "paper" only)."""
         if self.mode != "paper" or samples < 1:
@@ -72,7 +88,7 @@ class Sensitivity:
         return Sensitivity(values=values, samples=counts, mode=self.mode, metadata=self.metadata)
 
     def save(self, path: str | Path) -> None:
-        """Write a JSON artefact that `load` reads and a person can inspect."""
+        """Write a JSON artefact that `load` reads and a person can inspect; whole or not at all."""
         body = {
             "format": ARTEFACT,
             "mode": self.mode,
@@ -81,17 +97,23 @@ class Sensitivity:
             "scores": self.scores,
             "values": {t: {b: list(v) for b, v in blocks.items()} for t, blocks in self.values.items()},
         }
-        Path(path).write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+        draft = Path(f"{path}.draft")
+        draft.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+        draft.replace(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Sensitivity:
         """Read an artefact. Raises ValueError, with the reason, for any other file."""
         try:
             body = json.loads(Path(path).read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # also where the bytes are no text
             raise ValueError(f"{path} is not JSON: {error}") from error
         if not isinstance(body, dict) or body.get("format") != ARTEFACT:
             raise ValueError(f"{path} is not a sensitivity artefact (format {ARTEFACT})")
+        if lacking := [name for name in ("values", "samples", "mode", "metadata") if name not in body]:
+            raise ValueError(f"{path} is not a whole sensitivity artefact: it lacks {', '.join(lacking)}")
+        if not _whole(body["values"]):
+            raise ValueError(f"{path} is not a whole sensitivity artefact: every block of a task needs its numbers")
         values = {t: {b: tuple(v) for b, v in blocks.items()} for t, blocks in body["values"].items()}
         return cls(values=values, samples=body["samples"], mode=body["mode"], metadata=body["metadata"])
 
@@ -105,14 +127,18 @@ def sensitivity(
     engine: str = "gram",
     progress: Progress | None = None,
     metadata: Mapping[str, Any] | None = None,
+    resume: Sensitivity | None = None,
+    after_task: Callable[[Sensitivity], None] | None = None,
 ) -> Sensitivity:
     """Score every block of a causal language model on a few batches of each task.
 
     probe: task -> batches of "input_ids", "attention_mask" (optional) and "labels", each (B, S), -100 off the answer;
     padding on either side. How samples are batched does not change a score.
     target_modules: as in `find_blocks`. engine: "gram" as above; "reference" is one sample at a time with weight
-    gradients, slow and plain. progress(done, total) is called after every batch; an interrupt loses nothing of the
-    model. Dropout is off while scoring; training mode, `requires_grad` and gradients are as before afterwards.
+    gradients, slow and plain. progress(done, total) is called after every batch. Dropout is off while scoring; training
+    mode, `requires_grad` and gradients are as before afterwards, also after an interrupt.
+    after_task is given everything finished so far after every task; as `resume` in a later call, whose model, probe,
+    mode, engine and metadata must be the same, its tasks are not scored again.
     Raises ValueError for a sample without an answer, or a block of an unsupported kind, by name.
     """
     if mode not in MODES or engine not in ENGINES:
@@ -122,31 +148,75 @@ def sensitivity(
     blocks = find_blocks(model, target_modules)
     device = next(model.parameters()).device
     samples = {task: sum(batch["input_ids"].shape[0] for batch in batches) for task, batches in probe.items()}
-    done, values = 0, {}
+    config = getattr(model, "config", None)
+    facts = {"model": getattr(config, "name_or_path", None) or type(model).__name__, "data": probe_hash(probe)}
+    facts |= {"engine": engine} | dict(metadata or {})
+    values = {} if resume is None else _finished(resume, mode, facts, blocks)
+
+    def finished() -> Sensitivity:
+        counts = {task: samples[task] for task in probe if task in values}
+        return Sensitivity(values={t: values[t] for t in counts}, samples=counts, mode=mode, metadata=facts)
+
+    done = sum(samples[task] for task in values)
     with frozen_for_scoring(model):
         for task, batches in probe.items():
+            if task in values:
+                continue
             scorer: _Paper | _Released = _Paper(blocks) if mode == "paper" else _Released(blocks, samples[task])
+            together = mode == "paper" and engine == "gram"  # all samples of a batch in one pass
             listening = (
-                watching(blocks, scorer.take) if engine == "gram" else accumulating(blocks, scorer.take_gradient)
+                watching(blocks, scorer.look, scorer.take)
+                if engine == "gram"
+                else accumulating(blocks, scorer.take_gradient)
             )
             with listening:
                 for batch in batches:
                     rows = batch["input_ids"].shape[0]
-                    step = rows if mode == "paper" and engine == "gram" else 1
-                    for start in range(0, rows, step):
-                        part = {name: tensor[start : start + step].to(device) for name, tensor in batch.items()}
-                        scorer.start(*part["input_ids"].shape)
-                        sample_losses(model, part, task).sum().backward()
-                        scorer.finish()
+                    on_device = {name: tensor.to(device) for name, tensor in batch.items()}
+                    if together:
+                        try:
+                            _score(model, on_device, scorer, task)
+                        except _SamplesMixed as mixed:
+                            warnings.warn(f"{mixed}: samples are scored one at a time", stacklevel=2)
+                            together = False
+                    if not together:
+                        for row in range(rows):
+                            _score(model, {k: v[row : row + 1] for k, v in on_device.items()}, scorer, task)
                     done += rows
                     if progress:
                         progress(done, sum(samples.values()))
             values[task] = {block: tuple(found) for block, found in scorer.values.items()}
-    config = getattr(model, "config", None)
-    facts = {"model": getattr(config, "name_or_path", None) or type(model).__name__, "data": probe_hash(probe)}
-    return Sensitivity(
-        values=values, samples=samples, mode=mode, metadata=facts | {"engine": engine} | dict(metadata or {})
-    )
+            if after_task:
+                after_task(finished())
+    return finished()
+
+
+def _score(model: nn.Module, batch: Mapping[str, torch.Tensor], scorer: _Paper | _Released, task: str) -> None:
+    scorer.start(*batch["input_ids"].shape)
+    sample_losses(model, batch, task).sum().backward()
+    scorer.finish()
+
+
+def _finished(
+    resume: Sensitivity, mode: str, facts: Mapping[str, Any], blocks: Mapping[str, nn.Module]
+) -> dict[str, Mapping[str, Sequence[float]]]:
+    """The tasks of an unfinished pass. Raises ValueError naming what differs where it is another pass."""
+    then, now = {"mode": resume.mode, **resume.metadata}, {"mode": mode, **facts}
+    # Compared as JSON, since an artefact that was saved has lists for tuples.
+    differ = [k for k in {**then, **now} if json.dumps(then.get(k)) != json.dumps(now.get(k))]
+    if any(found.keys() != blocks.keys() for found in resume.values.values()):
+        differ.append("blocks")
+    if differ:
+        raise ValueError(f"the unfinished scores are of another pass: {', '.join(differ)} differ")
+    return dict(resume.values)
+
+
+def _whole(values: Any) -> bool:
+    """Tell whether these are task -> block -> numbers, none of them empty."""
+    if not isinstance(values, dict) or not all(isinstance(blocks, dict) and blocks for blocks in values.values()):
+        return False
+    found = [v for blocks in values.values() for v in blocks.values()]
+    return bool(found) and all(isinstance(v, list) and v and all(isinstance(n, int | float) for n in v) for v in found)
 
 
 def probe_hash(probe: Probe) -> str:
@@ -163,6 +233,10 @@ def probe_hash(probe: Probe) -> str:
     return digest.hexdigest()[:16]
 
 
+class _SamplesMixed(Exception):
+    """A block's inputs do not say which sample each of their rows belongs to."""
+
+
 class _Paper:
     """Collects ||dL_n / dW||_F^2 of every sample; a block that a pass does not call scores 0 in it."""
 
@@ -174,10 +248,16 @@ class _Paper:
         self.grams = Grams()
         self.norms: dict[str, torch.Tensor] = {}
 
+    def look(self, block: str, x: torch.Tensor) -> None:
+        if self.rows > 1 and x.shape[:-1] != (self.rows, self.columns):
+            raise _SamplesMixed(f"{block} does not see a row of tokens for each sample of a batch")
+
     def take(self, block: str, x: torch.Tensor, g: torch.Tensor) -> None:
         if block in self.norms:
             raise ValueError(f"{block} is called twice in one forward pass: its gradient is a sum over calls")
-        self.norms[block] = self.grams.squared_norms(*_by_sample(block, x, g, self.rows, self.columns))
+        # What one sample sends through a block counts in any order and shape: its gradient is a sum over rows.
+        x, g = (t.reshape(self.rows, -1, t.shape[-1]) for t in (x, g))
+        self.norms[block] = self.grams.squared_norms(x, g)
 
     def take_gradient(self, block: str, gradient: torch.Tensor) -> None:
         self.norms[block] = gradient.float().square().sum().reshape(1)
@@ -205,18 +285,19 @@ class _Released:
         self.sample = -1
 
     def start(self, rows: int, columns: int) -> None:
-        self.columns = columns
         self.sample += 1
         self.layer: int | None = None
         self.gradients: dict[str, torch.Tensor] = {}
         self.seen: set[str] = set()
 
+    def look(self, block: str, x: torch.Tensor) -> None:
+        """Nothing to see: a pass holds one sample."""
+
     def take(self, block: str, x: torch.Tensor, g: torch.Tensor) -> None:
         if self.layer_of[block] in self.turns[self.sample]:
             if block in self.seen:
                 raise ValueError(f"{block} is called twice in one forward pass: its gradient is a sum over calls")
-            (xs,), (gs,) = _by_sample(block, x, g, 1, self.columns)
-            self.take_gradient(block, weight_gradient(xs, gs))
+            self.take_gradient(block, weight_gradient(x.flatten(0, -2), g.flatten(0, -2)))
 
     def take_gradient(self, block: str, gradient: torch.Tensor) -> None:
         layer = self.layer_of[block]
@@ -248,19 +329,3 @@ class _Released:
 def _layer(block: str) -> int:
     """The first number in a block's name, its layer; -1 for a block outside the layers."""
     return next((int(part) for part in block.split(".") if part.isdigit()), -1)
-
-
-def _by_sample(
-    block: str, x: torch.Tensor, g: torch.Tensor, rows: int, columns: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Bring inputs and gradients to (B, T, features). Raises ValueError where samples cannot be told apart."""
-    if x.dim() == 3 and x.shape[0] == rows:
-        return x, g
-    # OPT flattens (B, S) to tokens in order. A block that sees other than all tokens sees a selection, as in a mixture
-    # of experts with one module each; that is a single sample's only where the batch holds one.
-    if rows == 1 or x.shape[:-1].numel() == rows * columns:
-        return x.reshape(rows, -1, x.shape[-1]), g.reshape(rows, -1, g.shape[-1])
-    raise ValueError(
-        f"{block} gets inputs of shape {tuple(x.shape)} in a batch of {rows}: its samples cannot be told apart (tokens "
-        "are gathered or flattened on the way); use batches of one sample"
-    )

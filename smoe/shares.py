@@ -6,6 +6,7 @@ Source: ours; the largest remainder (Hamilton) method of apportionment with a lo
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 
 
@@ -14,74 +15,102 @@ def task_weights(scores: Mapping[str, Mapping[str, float]], groups: Mapping[str,
     count = sum(map(len, groups.values()))
     weights: dict[str, float] = {}
     for members in groups.values():
-        for block in members:
-            weights[block] = 0.0
+        sums = [0.0] * len(members)
         for task in scores.values():
-            largest = max(task[b] for b in members)
+            values = [task[b] for b in members]
+            largest = max(values)
             # Divided by the largest first: a sum of tiny or huge scores must neither vanish nor overflow.
-            scaled = [task[b] / largest if largest > 0 else 1.0 for b in members]
+            scaled = [v / largest for v in values] if largest > 0 else [1.0] * len(members)
             share = len(members) / count / len(scores) / math.fsum(scaled)
-            for block, value in zip(members, scaled, strict=True):
-                weights[block] += value * share
+            sums = [w + v * share for w, v in zip(sums, scaled, strict=True)]
+        weights |= zip(members, sums, strict=True)
     # Far below any real share: a block without a score comes last, yet can be filled once all others are at the cap.
     return {b: max(w, 1e-15) for b, w in weights.items()}
 
 
 def largest_remainder(weights: Mapping[str, float], total: int, low: int, cap: int | None) -> dict[str, int]:
     """Largest remainder on quotas clamp(x * weight, low, cap) with x such that they sum to `total`; ties by name."""
-    high = total if cap is None else cap
-    quota = clamped_quotas(weights, total, low, high)
-    given = {b: min(max(math.floor(q + 1e-9), low), high) for b, q in quota.items()}
-    # Rounded, so that remainders which are equal but for the last bits are a tie, which goes by name.
-    order = sorted(quota, key=lambda b: (round(given[b] - quota[b], 9), b))
-    while (missing := total - sum(given.values())) > 0:
-        open_blocks = [b for b in order if given[b] < high]
-        for block in open_blocks[:missing]:
-            given[block] += 1
-    return given
+    shares = Shares(weights, low, cap)
+    return dict(zip(shares.blocks, shares.experts(total), strict=True))
 
 
-def clamped_quotas(weights: Mapping[str, float], total: int, low: int, high: int) -> dict[str, float]:
-    """Walk the piecewise linear sum of clamp(x * weight, low, high) up to `total`."""
-    bends = sorted([(low / w, w) for w in weights.values()] + [(high / w, -w) for w in weights.values()])
-    x, slope, reached = 0.0, 0.0, float(low * len(weights))
-    for bend, change in bends:
-        if slope > 0 and reached + slope * (bend - x) >= total:
-            break
-        reached += slope * (bend - x)
-        x, slope = bend, slope + change
-    if slope > 1e-18 and reached < total:
-        x += (total - reached) / slope
-    return {b: min(max(x * w, low), high) for b, w in weights.items()}
+class Shares:
+    """Weights and bounds, made ready once for any number of totals; lists are in the order of `blocks`, by name."""
+
+    def __init__(self, weights: Mapping[str, float], low: int, cap: int | None) -> None:
+        self.blocks = sorted(weights)
+        self.weights = [weights[b] for b in self.blocks]
+        self.low, self.cap = low, cap
+        # The sum of clamp(x * weight, low, cap) is piecewise linear in x; here is where it bends.
+        bends = [(low / w, w) for w in self.weights]
+        if cap is not None:
+            bends += [(cap / w, -w) for w in self.weights]
+        self.bends, self.sums, self.slopes = [0.0], [float(low * len(weights))], [0.0]
+        for x, change in sorted(bends):
+            self.sums.append(self.sums[-1] + self.slopes[-1] * (x - self.bends[-1]))
+            self.bends.append(x)
+            self.slopes.append(self.slopes[-1] + change)
+
+    def quotas(self, total: int) -> list[float]:
+        """Shares of `total` before they are rounded."""
+        i = max(bisect_left(self.sums, total) - 1, 0)
+        x, slope = self.bends[i], self.slopes[i]
+        if slope > 1e-18 and self.sums[i] < total:
+            x += (total - self.sums[i]) / slope
+        low, high = self.low, math.inf if self.cap is None else self.cap
+        return [low if (q := x * w) < low else high if q > high else q for w in self.weights]
+
+    def experts(self, total: int) -> list[int]:
+        """Whole shares of `total`."""
+        quotas = self.quotas(total)
+        given = [int(q + 1e-9) for q in quotas]
+        if missing := total - sum(given):
+            # Rounded, so that remainders which are equal but for the last bits are a tie, which goes by name.
+            owed = [round(e - q, 9) for e, q in zip(given, quotas, strict=True)]
+            order = sorted(range(len(given)), key=owed.__getitem__)
+            while missing > 0:
+                for i in [i for i in order if self.cap is None or given[i] < self.cap][:missing]:
+                    given[i] += 1
+                    missing -= 1
+        return given
 
 
 def proportional_within(
     weights: Mapping[str, float], limit: int, low: int, cap: int | None, params: Callable[[str, int], int]
 ) -> dict[str, int]:
-    def spent(given: Mapping[str, int]) -> int:
-        return sum(params(b, e) for b, e in given.items())
+    """Apportion as many experts as `limit` parameters pay for; what is left is less than the next expert costs.
 
-    fewest = low * len(weights)
-    affordable = limit // max(min(params(b, 2) - params(b, 1) for b in weights), 1) + len(weights)
-    most = affordable if cap is None else min(affordable, cap * len(weights))
+    The next expert is that of the block furthest below its share of one more, whatever it costs: to spend the rest on
+    cheaper blocks would give them more than their share rounded up.
+    params: parameters of a block with so many experts; from the third on, each adds the same.
+    """
+    shares = Shares(weights, low, cap)
+    prices = [[params(b, e) for e in range(4)] for b in shares.blocks]
+
+    def price(of: list[int], experts: int) -> int:
+        return of[experts] if experts < 3 else of[2] + (experts - 2) * (of[3] - of[2])
+
+    def spent(given: list[int]) -> int:
+        return sum(map(price, prices, given))
+
+    fewest = low * len(prices)
+    cheapest = min(of[e + 1] - of[e] for of in prices for e in range(3))
+    affordable = limit // max(cheapest, 1)
+    most = affordable if cap is None else min(affordable, cap * len(prices))
     while fewest < most:
         middle = (fewest + most + 1) // 2
-        if spent(largest_remainder(weights, middle, low, cap)) <= limit:
+        if spent(shares.experts(middle)) <= limit:
             fewest = middle
         else:
             most = middle - 1
-    given = largest_remainder(weights, fewest, low, cap)
-    # Experts differ in price, so what is left may still pay some: the blocks furthest below their share first.
+    given = shares.experts(fewest)
     left = limit - spent(given)
-    quota = clamped_quotas(weights, fewest + 1, low, fewest + 1 if cap is None else cap)
-    queue = sorted(weights, key=lambda b: (given[b] - quota[b], b))
-    bought = True
-    while bought:
-        bought = False
-        for block in queue:
-            price = params(block, given[block] + 1) - params(block, given[block])
-            if price <= left and (cap is None or given[block] < cap):
-                given[block] += 1
-                left -= price
-                bought = True
-    return given
+    # One more expert may move others about (the Alabama paradox) and be too dear only for that.
+    while open_blocks := [i for i, e in enumerate(given) if cap is None or e < cap]:
+        quotas = shares.quotas(sum(given) + 1)
+        behind = min(open_blocks, key=lambda i: round(given[i] - quotas[i], 9))
+        left -= price(prices[behind], given[behind] + 1) - price(prices[behind], given[behind])
+        if left < 0:
+            break
+        given[behind] += 1
+    return dict(zip(shares.blocks, given, strict=True))

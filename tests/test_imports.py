@@ -25,6 +25,9 @@ FURTHER = {
     "smoe/__main__.py": DRAWING,
     "smoe/heatmap.py": DRAWING,
     "benchmarks/evaluate.py": {"lm_eval"},
+    "benchmarks/checks.py": {"numpy", "scipy"},
+    "benchmarks/hub.py": {"huggingface_hub"},
+    "benchmarks/wheels.py": {"packaging"},
     "benchmarks/speed": {"badam", "numpy", "pytest", "pytest_benchmark"},  # badam: a rival, where it is installed
 }
 FILES = sorted(file for folder in ALLOWED for file in (ROOT / folder).rglob("*.py"))

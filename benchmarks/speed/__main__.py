@@ -1,20 +1,18 @@
-"""`python -m benchmarks.speed`: measure, print the table, write JSON.  Exit status 0, also where a target is missed."""
+"""`python -m benchmarks.speed`: measure, print the table, write a record. Exit status 0 even if a target is missed."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.console import Console
 
 from benchmarks import models, registry
+from benchmarks.speed import record
 from benchmarks.speed.ratios import Ratio, table
 from benchmarks.speed.setting import Setting
 from benchmarks.speed.subjects import SUBJECTS
-from results.environment import environment
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -28,7 +26,7 @@ def main(
     width: Annotated[int, typer.Option(help="Of the single layer.")] = Setting.width,
     tokens: Annotated[int, typer.Option(help="That the single layer sees.")] = Setting.tokens,
     effort: Annotated[float, typer.Option(help="Multiplies the rounds of every comparison.")] = 1.0,
-    out: Annotated[Path | None, typer.Option(help="JSON file of the ratios.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for speed.json and speed.md.")] = None,
 ) -> None:
     """Print ratios of time and memory, measured side by side, with their targets."""
     setting = Setting(device=device, model=model, dtype=dtype, width=width, tokens=tokens, effort=effort)
@@ -36,10 +34,8 @@ def main(
     wide = Console().width if Console().is_terminal else 200
     Console(width=wide).print(table(rows))
     if out:
-        where = environment(torch.cuda.get_device_name() if device == "cuda" else None)
-        where["threads"] = torch.get_num_threads()
-        body = {"environment": where, "ratios": [row.to_json() for row in rows]}
-        out.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+        record.write(out, rows, setting)
+        typer.echo(f"written: {out / 'speed.json'}, {out / 'speed.md'}")
 
 
 def measured(setting: Setting, names: list[str]) -> list[Ratio]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from rich.table import Table
+from rich.text import Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,9 @@ class Target:
     name: str
     bound: float | None  # None: for information
     at_most: bool = True
+
+    def __str__(self) -> str:
+        return "-" if self.bound is None else f"{'<=' if self.at_most else '>='} {self.bound:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,10 @@ class Ratio:
         if bound is None:
             return None
         return self.value <= bound if self.target.at_most else self.value >= bound
+
+    @property
+    def verdict(self) -> str:
+        return {True: "met", False: "missed", None: ""}[self.met]
 
     def to_json(self) -> dict[str, Any]:
         t = self.target
@@ -94,14 +102,25 @@ class Subject:
     rows: Callable[[], list[Ratio]]
 
 
+HEADINGS = ("ratio", "value", "middle half", "target", "", "detail")
+
+
+def cells(row: Ratio) -> list[str]:
+    """A ratio under the `HEADINGS`."""
+    between = f"{row.low:.3g} to {row.high:.3g}"
+    return [row.target.name, f"{row.value:.3g}", between, str(row.target), row.verdict, row.detail]
+
+
 def table(rows: Sequence[Ratio]) -> Table:
     """Every ratio with its target and whether it is met."""
-    result = Table("ratio", "value", "middle half", "target", "", "detail", title="side by side, in one run")
+    result = Table(*HEADINGS, title="side by side, in one run")
+    colour = {"met": "green", "missed": "red"}
     for row in rows:
-        sign = "<=" if row.target.at_most else ">="
-        bound = "-" if row.target.bound is None else f"{sign} {row.target.bound:g}"
-        verdict = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}[row.met]
-        result.add_row(
-            row.target.name, f"{row.value:.3g}", f"{row.low:.3g} to {row.high:.3g}", bound, verdict, row.detail
-        )
+        result.add_row(*cells(row)[:4], Text(row.verdict, colour.get(row.verdict, "")), row.detail)
     return result
+
+
+def markdown(rows: Sequence[Ratio]) -> str:
+    """The same table for a page."""
+    lines = [HEADINGS, ("---",) * len(HEADINGS), *map(cells, rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

@@ -1,10 +1,10 @@
-"""The eight commonsense tasks of LLM-Adapters, DoRA, MoLA and LoRA-SMoE, under lm-eval's own definitions."""
+"""The eight commonsense tasks of LLM-Adapters, DoRA, MoLA and LoRA-SMoE, asked as lm-eval or as LLM-Adapters does."""
 
 from benchmarks.suite import Suite
 
 COMMONSENSE = Suite(
     name="commonsense",
-    summary="eight commonsense tasks, log-likelihood of the choices",
+    summary="eight commonsense tasks",
     tasks=(
         "boolq",
         "piqa",

@@ -1,11 +1,16 @@
-"""The tiny model, loaded once; one thread, since threads only wait for each other here."""
+"""The tiny model, loaded once; one thread, since threads only wait for each other here; the made-up records."""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import models
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "results"))
 
 
 @pytest.fixture(autouse=True)

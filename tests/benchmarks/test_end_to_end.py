@@ -15,12 +15,13 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import psutil
 import pytest
 
 from benchmarks import registry
 from benchmarks.plan import MAIN
-from results import Record, RunSpec, Score
+from results import Record, RunSpec, Score, schema
 from results.record import PHASES, Cost, Parameters
 from results.store import Store
 
@@ -96,7 +97,7 @@ def mended(second, out, tmp_path_factory):
     cut, _ = record(out, "frozen")
     cut.write_text(cut.read_text()[:300])
     before = written(out)
-    done = run(out, "--methods", "broken,frozen", "--seeds", "0,1", SMOE_METHODS=str(folder))
+    done = run(out, "--methods", "broken,frozen,lora", "--seeds", "0,1", SMOE_METHODS=str(folder))
     return done, cut, before, written(out)
 
 
@@ -148,7 +149,8 @@ def test_every_phase_has_a_cost(first, out, method):
 def test_training_documents_and_evaluation_documents_are_counted_and_hashed(first, out):
     _, found = record(out, "lora")
     assert all(d["train_documents"] == 2 and d["evaluation_documents"] == 1 for d in found.data.values())
-    assert all(len(d["train_hash"]) == len(d["evaluation_hash"]) == 12 for d in found.data.values())
+    hashes = ("train_hash", "evaluation_hash", "prompt_hash")
+    assert all(len(d[name]) == 12 for d in found.data.values() for name in hashes)
     assert len(found.losses) == 2 and all(loss > 0 for loss in found.losses)
     assert record(out, "frozen")[1].losses == ()
     assert record(out, "lora-smoe")[1].data == found.data == record(out, "frozen")[1].data
@@ -173,7 +175,7 @@ def test_lora_smoe_says_its_experts_and_the_sensitivity_they_come_from(first, ou
 def test_a_record_says_where_it_comes_from_and_nothing_private(first, out):
     path, found = record(out, "lora")
     assert found.environment["versions"]["torch"] and found.environment["threads"] >= 1
-    assert found.environment["device_busy_bytes"] is None
+    assert found.environment["device_busy_bytes"] is None and found.environment["deterministic"] is True
     assert found.environment["command"][1:3] == ["--model", "tiny"]
     assert str(ROOT) not in path.read_text() and str(out.parent) not in path.read_text()
 
@@ -192,12 +194,12 @@ def test_a_second_run_runs_nothing_and_prints_the_table(second):
 def test_a_contestant_that_raises_becomes_a_failed_record_and_the_others_finish(mended, out):
     done, _, _, _ = mended
     assert done.returncode == 1 and "ArithmeticError: no adapter for 8 tasks" in done.stdout
+    assert record(out, "frozen")[1].status == record(out, "lora", 1)[1].status == "done"
     for seed in (0, 1):
         _, failed = record(out, "broken", seed)
         assert failed.status == "failed" and failed.scores is None and failed.parameters is None
         assert failed.error.startswith("ArithmeticError: no adapter for 8 tasks (broken.py:")
         assert set(failed.costs) == {"load"} and set(failed.data) == set(TASKS)
-        assert record(out, "frozen", seed)[1].status == "done"
 
 
 def test_a_record_cut_short_is_named_and_set_aside_and_its_job_runs_again(mended, out):
@@ -207,10 +209,17 @@ def test_a_record_cut_short_is_named_and_set_aside_and_its_job_runs_again(mended
     assert after[cut.name] > before[cut.name] and record(out, "frozen")[1].status == "done"
 
 
+def test_every_record_meets_its_schema(mended, out):
+    validator = jsonschema.Draft202012Validator(schema.schema())
+    files = list(out.glob("commonsense--*.json"))
+    assert len(files) > len(METHODS)
+    assert not [error.message for file in files for error in validator.iter_errors(json.loads(file.read_text()))]
+
+
 def test_a_new_seed_runs_only_the_new_jobs(mended, out):
     _, cut, before, after = mended
     new = {name.rsplit("--", 1)[0] for name in after.keys() - before.keys()}
-    assert new == {f"commonsense--tiny--{m}" for m in ("broken--s0", "broken--s1", "frozen--s1")}
+    assert new == {f"commonsense--tiny--{m}" for m in ("broken--s0", "broken--s1", "lora--s1")}
     assert {name for name in before if after[name] != before[name]} == {cut.name}
 
 

@@ -12,7 +12,7 @@ SIZES = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 50), min_siz
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<"), max_size=30)
 
 
-@given(SIZES, st.integers(0, 500) | st.none(), st.sampled_from(["equal", "proportional"]))
+@given(SIZES, st.integers(0, 500) | st.none(), st.sampled_from(["equal", "proportional", "temperature:3"]))
 def test_shares_add_up_to_the_total_and_never_exceed_what_a_task_has(sizes, total, mixture):
     found = shares(sizes, total, mixture)
     everything = sum(sizes.values())
@@ -38,11 +38,19 @@ def test_proportional_shares_are_within_one_of_the_exact_ones(sizes, total):
 def test_shares_of_a_small_case_by_hand():
     assert shares({"a": 1, "b": 9, "c": 9}, 10, "equal") == {"a": 1, "b": 5, "c": 4}
     assert shares({"a": 1, "b": 9, "c": 10}, 10, "proportional") == {"a": 1, "b": 4, "c": 5}
+    assert shares({"a": 4, "b": 16, "c": 36}, 24, "temperature:2") == {"a": 4, "b": 8, "c": 12}
+    assert shares({"a": 1, "b": 100, "c": 100}, 41, "temperature:100") == {"a": 1, "b": 20, "c": 20}
+
+
+@given(SIZES, st.integers(0, 500))
+def test_a_temperature_of_one_is_proportional(sizes, total):
+    assert shares(sizes, total, "temperature:1") == shares(sizes, total, "proportional")
 
 
 def test_an_unknown_mixture_is_refused_by_name():
-    with pytest.raises(ValueError, match="mixture 'even' is not one of: equal, proportional"):
-        shares({"a": 3}, 1, "even")
+    for mixture in ("even", "temperature", "temperature:hot", "temperature:0", "equal:2"):
+        with pytest.raises(ValueError, match=f"mixture '{mixture}' is not one of: equal, proportional, temperature:T"):
+            shares({"a": 3}, 1, mixture)
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 5))

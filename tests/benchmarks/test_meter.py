@@ -82,6 +82,7 @@ def test_a_cpu_has_no_device_memory_in_use():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_known_tensor_on_the_device_is_seen_exactly():
     with measure("cuda") as m:
         torch.ones(SIZE, dtype=torch.uint8, device="cuda")

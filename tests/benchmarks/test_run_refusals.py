@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 
 import pytest
 from typer.testing import CliRunner
@@ -99,6 +101,34 @@ def test_a_model_that_is_neither_here_nor_to_be_had_is_refused_before_any_job(co
         refused(command("--model", model), model)
 
 
+def test_a_budget_that_too_few_tasks_cannot_vote_for_is_refused_with_one_that_runs(command):
+    single = ["--mixture", "single", "--train-documents", "64", "--methods"]
+    refused(command(*single, "lora-smoe"), "here 1: ask for lora-smoe:mean_experts=1 or fewer", "lora-smoe:rule=prop")
+    refused(command("--tasks", "arc_easy,sciq", "--methods", "smoe-type"), "ask for smoe-type:mean_experts=2")
+    for way_out in ("lora-smoe:mean_experts=1", "lora-smoe:rule=proportional"):
+        with pytest.raises(pytest.fail.Exception, match="a bad request was run"):  # it got as far as running
+            command(*single, way_out)
+
+
+COMMANDS = re.findall(
+    r"^python -m benchmarks.run (.*--(?:tasks|mixture) .*?)(?: +#.*)?$",
+    (run.ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", ""),
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_what_the_readme_asks_of_a_few_tasks_can_be_run(command, monkeypatch, arguments):
+    monkeypatch.chdir(run.ROOT)
+    monkeypatch.setenv(sources.OWN, "")  # so that what the command sets is taken back
+    with pytest.raises(pytest.fail.Exception, match="a bad request was run"):
+        command(*shlex.split(arguments))
+
+
+def test_the_readme_names_such_commands():
+    assert {word for line in COMMANDS for word in shlex.split(line)} >= {"--tasks", "--mixture", "--include-path"}
+
+
 def test_a_contestants_folder_that_does_not_exist_is_refused(command, monkeypatch, tmp_path):
     monkeypatch.setenv("SMOE_METHODS", os.pathsep.join([str(tmp_path), str(tmp_path / "absent")]))
     refused(command(), "SMOE_METHODS: no folder", "absent")
@@ -108,7 +138,12 @@ def test_a_dry_run_prints_the_resolved_plan_as_json_and_writes_nothing(command, 
     result = command("--dry-run", "--methods", "frozen,lora:r=4", "--seeds", "0-1")
     plan = json.loads(result.stdout)
     assert result.exit_code == 0 and not (tmp_path / "out").exists()
-    assert [(p["method"], p["seed"]) for p in plan] == [("frozen", 0), ("frozen", 1), ("lora", 0), ("lora", 1)]
+    # One run of what is not trained: another seed would say the same.
+    assert [(p["method"], p["seed"]) for p in plan] == [
+        ("frozen", 0),
+        ("lora", 0),
+        ("lora", 1),
+    ]  # no seed without training
     assert plan[2]["hyperparameters"]["r"] == 4 and plan[0]["key"].startswith("commonsense--tiny--frozen--s0--")
 
 

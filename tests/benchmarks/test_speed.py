@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from benchmarks.speed import memory, ratios
 from benchmarks.speed.__main__ import app
-from benchmarks.speed.ratios import SideBySide, Target, ratio, table
+from benchmarks.speed.ratios import SideBySide, Subject, Target, ratio, table
 from benchmarks.speed.scoring import StandIn
 from benchmarks.speed.setting import Setting
-from benchmarks.speed.subjects import targets
+from benchmarks.speed.subjects import SUBJECTS, targets
 
 TOY = Setting(model="tiny", dtype="float32", width=32, tokens=16, effort=0.05)
 
@@ -31,14 +31,53 @@ class Done:
 
 
 def test_every_target_is_measured_and_named_in_the_table(one_process, tmp_path):
-    out = tmp_path / "speed.json"
     options = ["--model", "tiny", "--dtype", "float32", "--width", "32", "--tokens", "16", "--effort", "0.05"]
+    out = tmp_path / "speed"
     result = CliRunner().invoke(app, [*options, "--out", str(out)], catch_exceptions=False)
-    rows = json.loads(out.read_text())["ratios"]
+    rows = json.loads((out / "speed.json").read_text())["ratios"]
     assert [row["name"] for row in rows] == [t.name for t in targets("cpu")]
     assert all(math.isfinite(row["value"]) and row["value"] > 0 for row in rows)
     assert all((row["met"] is None) == (row["bound"] is None) for row in rows)
-    assert all(t.name in result.output for t in targets("cpu"))
+    assert all(t.name in result.output and t.name in (out / "speed.md").read_text() for t in targets("cpu"))
+
+
+BOUNDS = {  # what was promised; the GPU's where it differs
+    "layer: time of SMoE / PEFT LoRA r=8": ("at most", 1.15),
+    "layer: time of loop over experts / SMoE": ("at least", {"cpu": 1.5, "cuda": 3}),
+    "training step: time of LoRA-SMoE / LoRA": ("at most", 1.15),
+    "training step: peak memory of LoRA-SMoE / LoRA": ("at most", 1.05),
+    "sensitivity: time per sample and block, one block at a time / ours": ("at least", 50),
+    "sensitivity: peak memory / LoRA training step": ("at most", 1.0),
+    "sensitivity: whole pass / training of --profile full": ("at most", 0.05),
+}
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_targets_are_those_that_were_promised(device):
+    found = {t.name: ("at most" if t.at_most else "at least", t.bound) for t in targets(device)}
+    for name, (direction, bound) in BOUNDS.items():
+        assert found[name] == (direction, bound[device] if isinstance(bound, dict) else bound)
+
+
+@pytest.mark.parametrize(("factor", "at_most", "at_least"), [(0.9, "met", "missed"), (1.0, "met", "met"), (1.1, "missed", "met")])  # fmt: skip  # noqa: E501
+def test_a_record_of_made_up_measurements_has_every_row_with_its_verdict(
+    tmp_path, monkeypatch, factor, at_most, at_least
+):
+    made_up = [ratio(t, [factor * (t.bound or 1)] * 3, "made up") for t in targets("cpu")]
+    monkeypatch.setitem(SUBJECTS, "layer", lambda setting: Subject(SideBySide({}, "cpu"), 0, lambda: made_up))
+    result = CliRunner().invoke(app, ["--only", "layer", "--out", str(tmp_path / "new")], catch_exceptions=False)
+    assert result.exit_code == 0
+    body = json.loads((tmp_path / "new" / "speed.json").read_text())
+    page = (tmp_path / "new" / "speed.md").read_text().splitlines()
+    assert len(body["ratios"]) == len(targets("cpu"))
+    for target, kept in zip(targets("cpu"), body["ratios"], strict=True):
+        verdict = "" if target.bound is None else at_most if target.at_most else at_least
+        assert kept["name"] == target.name and kept["met"] == {"met": True, "missed": False, "": None}[verdict]
+        (line,) = [line for line in page if line.startswith(f"| {target.name} |")]
+        assert line.split(" | ")[4] == verdict
+    judged = [row["met"] for row in body["ratios"] if row["met"] is not None]
+    assert f"{sum(judged)} of {len(judged)} targets are met." in "\n".join(page)
+    assert body["environment"]["versions"]["torch"] and body["setting"]["width"] == Setting.width
 
 
 def test_memory_is_measured_in_a_process_of_its_own():

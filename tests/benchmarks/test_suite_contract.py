@@ -12,12 +12,17 @@ from types import SimpleNamespace
 import datasets
 import pytest
 import torch
+import yaml
 from lm_eval.api.model import LM
 
 from benchmarks import assets, evaluate, examples, models, registry, sources
+from benchmarks.embedded import EMBEDDED
+from benchmarks.mmlu import SUBJECTS
 
 DOCUMENTS = 12  # of each task that a made-up model answers
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "llm_adapters"  # published test sets
+
+POOLED = tuple(f"mmlu_{group}_pooled" for group in SUBJECTS)
 
 # The right choice of a document by the data set's own fields: lm-eval's and our reading of them are under test.
 RIGHT = {
@@ -29,6 +34,21 @@ RIGHT = {
     "arc_easy": lambda d: d["choices"]["label"].index(d["answerKey"]),
     "arc_challenge": lambda d: d["choices"]["label"].index(d["answerKey"]),
     "openbookqa": lambda d: d["choices"]["label"].index(d["answerKey"]),
+    **dict.fromkeys(("sst2", "rte", "mrpc", "cb", "copa"), lambda d: d["label"]),
+    "commonsense_qa": lambda d: d["choices"]["label"].index(d["answerKey"]),
+    **dict.fromkeys(POOLED, lambda d: d["answer"]),
+}
+# What LLM-Adapters calls the choices, where a document's answer is written out. Every document has three at least.
+ANSWERS = ("answer1", "answer2", "answer3", "answer4", "answer5")
+WORDS = {
+    "boolq": ("false", "true"),
+    "piqa": ("solution1", "solution2"),
+    "social_iqa": ANSWERS[:3],
+    "hellaswag": ("ending1", "ending2", "ending3", "ending4"),
+    "winogrande": ("option1", "option2"),
+    "arc_easy": ANSWERS,
+    "arc_challenge": ANSWERS,
+    "openbookqa": ANSWERS[:4],
 }
 # What must stand in the right request of a document, where a data set spells it out.
 SPELLED = {
@@ -38,6 +58,14 @@ SPELLED = {
     "winogrande": lambda d: d["sentence"].replace("_", d[f"option{d['answer']}"]),
     "arc_easy": lambda d: dict(zip(d["choices"]["label"], d["choices"]["text"], strict=True))[d["answerKey"]],
     "openbookqa": lambda d: dict(zip(d["choices"]["label"], d["choices"]["text"], strict=True))[d["answerKey"]],
+    "sst2": lambda d: f" {('negative', 'positive')[d['label']]}",
+    "rte": lambda d: f" {('True', 'False')[d['label']]}",
+    "mrpc": lambda d: f" {('no', 'yes')[d['label']]}",
+    "cb": lambda d: f" {('True', 'False', 'Neither')[d['label']]}",
+    "copa": lambda d: d[f"choice{d['label'] + 1}"][1:],
+    "sciq": lambda d: f"Answer: {d['correct_answer']}",
+    "commonsense_qa": lambda d: f"Answer: {d['answerKey']}",
+    **dict.fromkeys(POOLED, lambda d: f"Answer: {'ABCD'[d['answer']]}"),
 }
 
 
@@ -56,16 +84,26 @@ def content(doc):
     return sources.normalised(json.dumps(plain, sort_keys=True, ensure_ascii=False))
 
 
-@pytest.fixture(scope="module", params=list(registry.suites()))
+@pytest.fixture(
+    scope="module",
+    params=[(s.name, p) for s in registry.suites().values() if set(s.tasks) <= EMBEDDED.keys() for p in s.protocols],
+    ids="-".join,
+)
 def suite(request):
-    found = registry.suites()[request.param]
+    name, protocol = request.param
+    found = registry.suites()[name]
     splits = read(found.tasks)
     small = {
         task: datasets.DatasetDict({name: part.select(range(DOCUMENTS)) for name, part in split.items()})
         for task, split in splits.items()
     }
     return SimpleNamespace(
-        name=found.name, tasks=found.tasks, headline=found.headline, splits=splits, objects=evaluate.task_objects(small)
+        name=name,
+        protocol=protocol,
+        tasks=found.tasks,
+        headline=found.metrics(protocol),
+        splits=splits,
+        objects=evaluate.task_objects(small, protocol),
     )
 
 
@@ -95,7 +133,12 @@ class MadeUp(LM):
         return answers
 
     def generate_until(self, requests, disable_tqdm=False):
-        return [str(self.tasks[r.task_name].doc_to_target(r.doc)) if self.knows else "no idea" for r in requests]
+        return [f"\nThe correct answer is {self.written(r.task_name, r.doc)}" for r in requests]
+
+    def written(self, task, doc):
+        if task not in WORDS:
+            return str(self.tasks[task].doc_to_target(doc)) if self.knows else "no idea"
+        return WORDS[task][(RIGHT[task](doc) + (not self.knows)) % len(WORDS[task])]
 
     def loglikelihood_rolling(self, requests, disable_tqdm=False):
         raise AssertionError("no task here asks for the likelihood of a whole text")
@@ -115,6 +158,7 @@ def test_a_model_that_is_always_right_scores_one_and_one_that_never_is_scores_ze
         assert (task, found.value, found.outcomes) == (task, score, (score,) * DOCUMENTS)
         assert found.metric == suite.headline[task] and found.all_metrics.get("acc", score) == score
         assert found.count == DOCUMENTS == len(set(found.documents))
+        assert found.all_metrics.get("unparseable", 0.0) == 0.0
     for task, doc, text in made_up.answered:
         if task in SPELLED:
             assert SPELLED[task](doc) in text
@@ -125,7 +169,7 @@ def test_no_document_is_both_trained_on_and_evaluated(suite):
         evaluated = {key(t, d) for t, split in suite.splits.items() for d in split["evaluate"]}
         trained = {key(t, d): t for t, split in suite.splits.items() for d in split["train"]}
         assert not evaluated & trained.keys()
-        assert len(evaluated) > 1000 and len(trained) > 1000
+        assert len(evaluated) > 800 and len(trained) > 800
 
 
 def test_the_partition_is_the_same_when_it_is_made_again_and_ordered_by_content(suite):
@@ -157,7 +201,11 @@ def test_prompts_end_where_answers_start_and_tokens_are_lm_evals_own(suite, tiny
             assert real_tokenizer.decode(example.ids) == context + continuation
             told = real_tokenizer.decode(example.ids[-example.answer_tokens :])
             assert told.strip() == continuation.strip()
-            if name in SPELLED:
+            if task.OUTPUT_TYPE == "generate_until":  # the prompt is then encoded alone
+                assert real_tokenizer(context)["input_ids"] == prompt
+            if suite.protocol == "generative" and name in WORDS:
+                assert continuation == f"\nthe correct answer is {WORDS[name][RIGHT[name](doc)]}"
+            elif name in SPELLED:
                 assert SPELLED[name](doc) in context + continuation
 
 
@@ -185,19 +233,58 @@ def test_boolq_has_the_label_that_the_package_calls_answer():
     assert [d["label"] for d in docs] == [int(package[d["passage"], d["question"]]) for d in docs]
 
 
-def test_the_commonsense_partition_is_pinned():
+PINNED = {  # suite -> documents to train on and to evaluate on, and a hash over all of them
+    "commonsense": (
+        {
+            "boolq": (1600, 1670), "piqa": (886, 952), "social_iqa": (983, 971), "hellaswag": (5019, 5023),
+            "winogrande": (712, 555), "arc_easy": (570, 2376), "arc_challenge": (297, 1172), "openbookqa": (499, 500),
+        },
+        "e87f6f4471a0b5ca",
+    ),
+    "nlu": (
+        {"sst2": (450, 422), "rte": (141, 136), "mrpc": (196, 212), "cb": (24, 32), "copa": (53, 47)},
+        "f082670ea1388608",
+    ),
+    "knowledge": (
+        {
+            "sciq": (511, 489), "commonsense_qa": (568, 653), "mmlu_stem_pooled": (323, 3153),
+            "mmlu_humanities_pooled": (516, 4705), "mmlu_social_sciences_pooled": (328, 3077),
+            "mmlu_other_pooled": (325, 3107),
+        },
+        "0d02a5121763af97",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_the_partition_of_a_suite_is_pinned(name):
     """A suite's meaning never changes: whoever changes these numbers gives the suite a new name."""
-    splits = read(registry.suites()["commonsense"].tasks)
-    counts = {task: (len(split["train"]), len(split["evaluate"])) for task, split in splits.items()}
-    assert counts == {
-        "boolq": (1600, 1670), "piqa": (886, 952), "social_iqa": (983, 971), "hellaswag": (5019, 5023),
-        "winogrande": (712, 555), "arc_easy": (570, 2376), "arc_challenge": (297, 1172), "openbookqa": (499, 500),
-    }  # fmt: skip
+    splits = read(registry.suites()[name].tasks)
+    counts, expected = PINNED[name]
+    assert {task: (len(split["train"]), len(split["evaluate"])) for task, split in splits.items()} == counts
     digest = hashlib.sha256()
     for task in sorted(splits):
-        for name in ("train", "evaluate"):
-            digest.update(f"{task} {name} {' '.join(map(sources.fingerprint, splits[task][name]))}\n".encode())
-    assert digest.hexdigest()[:16] == "e87f6f4471a0b5ca"
+        for part in ("train", "evaluate"):
+            digest.update(f"{task} {part} {' '.join(map(sources.fingerprint, splits[task][part]))}\n".encode())
+    assert digest.hexdigest()[:16] == expected
+
+
+@pytest.mark.parametrize(("group", "subject"), [("stem", "anatomy"), ("humanities", "high_school_us_history")])
+def test_a_pooled_prompt_is_that_of_the_subject(group, subject):
+    name = f"mmlu_{group}_pooled"
+    docs = [d for d in read((name,))[name]["evaluate"] if d["subject"] == subject][:DOCUMENTS]
+    both = {n: datasets.DatasetDict(train=data, evaluate=data) for n in (name, f"mmlu_{subject}")
+            for data in [datasets.Dataset.from_list(docs)]}  # fmt: skip
+    pooled, alone = evaluate.task_objects(both).values()
+    assert evaluate.examples(pooled, docs) == evaluate.examples(alone, docs)
+    assert evaluate.prompt_hash(pooled) == evaluate.prompt_hash(alone)
+
+
+def test_mmlus_groups_are_those_of_lm_eval():
+    folder = Path(evaluate.task_folders()["mmlu_anatomy"])
+    tags = {said["dataset_name"]: said["tag"] for file in folder.glob("mmlu_*.yaml")
+            for said in [yaml.safe_load(file.read_text())]}  # fmt: skip
+    assert tags == {s: f"mmlu_{group}_tasks" for group, subjects in SUBJECTS.items() for s in subjects}
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the published test sets are not beside this checkout")

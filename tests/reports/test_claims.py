@@ -9,7 +9,7 @@ from synthetic_records import make_record, make_score
 from typer.testing import CliRunner
 
 from reports.__main__ import app
-from reports.claims import judge, load_claims
+from reports.claims import judge, ledger_table, load_claims
 from reports.groups import make_groups
 from results.record import Cost
 from results.store import Store
@@ -42,11 +42,40 @@ def _verdicts(*records):
     return {v.claim["name"]: v for v in judge(group, load_claims())}
 
 
+RIVALS = next(c["rivals"] for c in load_claims() if c["name"] == "accuracy")
+
+
 def test_a_clear_winner_reproduces_all_four_claims():
-    found = _verdicts(_record("lora", 0.4, 1000, peak=1000), _record("lora-smoe", 0.6, 900, allocate=4.0, peak=1040))
+    rivals = [_record(method, 0.4, 1000, peak=1000) for method in RIVALS]
+    found = _verdicts(*rivals, _record("lora-smoe", 0.6, 900, allocate=4.0, peak=1040))
     assert [found[n].verdict for n in ("accuracy", "parameters", "memory", "overhead")] == ["reproduced"] * 4
-    assert "lora +" in found["accuracy"].evidence and len(found["accuracy"].records) == 2
+    assert "lora +" in found["accuracy"].evidence and len(found["accuracy"].records) == 1 + len(RIVALS)
     assert "104.0% of lora" in found["memory"].evidence and "4.0% of its" in found["overhead"].evidence
+
+
+def test_to_beat_one_rival_is_not_to_beat_all():
+    found = _verdicts(_record("lora", 0.4, 1000), _record("lora-smoe", 0.6, 900))
+    for name in ("accuracy", "parameters"):
+        assert found[name].verdict == "undecidable"
+        assert all(f" {rival}" in found[name].evidence.split("no finished record of")[1] for rival in RIVALS[1:])
+
+
+def test_no_difference_is_not_minus_zero():
+    same = _record("lora-smoe", 0.5)
+    twin = dataclasses.replace(same, spec=dataclasses.replace(same.spec, method="lora"))
+    evidence = _verdicts(same, twin)["accuracy"].evidence
+    assert "lora +0.0 [+0.0, +0.0]" in evidence and "-0.0" not in evidence
+
+
+def test_every_claim_says_whose_it_is_for_what_and_what_decides_it():
+    claims = load_claims()
+    for claim in claims:
+        assert all(str(claim[name]).strip() for name in ("source", "model", "protocol", "decided_by"))
+    assert {"accuracy", "parameters", "memory", "overhead"} <= {c["name"] for c in claims}
+    (group,) = make_groups([_record("lora")])
+    rows = ledger_table(group, judge(group, claims)).rows
+    for claim, row in zip(claims, rows, strict=True):
+        assert claim["source"] in row and claim["decided_by"] in row
 
 
 def test_a_clear_loser_reproduces_none():
@@ -69,6 +98,9 @@ def test_published_numbers_need_the_same_model_protocol_and_splits():
     assert found.verdict == "not comparable"
     assert "model smollm2-135m" in found.evidence and "embedded split" in found.evidence
     same = {"model": "meta-llama/Llama-2-7b-hf", "protocol": "generative", "source": "hub", "evaluation_limit": None}
+    smaller = _verdicts(_record("lora", **same))["published lora, LLaMA2-7B"]
+    assert smaller.verdict == "not comparable" and smaller.evidence == "rank is not 32"
+    same["hyperparameters"] = {"r": 32, "alpha": 64}
     assert _verdicts(_record("lora", **same))["published lora, LLaMA2-7B"].verdict == "not reproduced"
     assert _verdicts(_record("lora", **same))["published dora, LLaMA2-7B"].verdict == "undecidable"
 
@@ -78,8 +110,8 @@ def test_a_ledger_with_a_mistake_is_refused_by_name(tmp_path):
     path.write_text("claims: [{name: x, kind: guess}]")
     with pytest.raises(ValueError, match="claim 'x': kind 'guess'"):
         load_claims(path)
-    path.write_text("claims: [{name: x, kind: accuracy, method: lora, statement: s, source: s}]")
-    with pytest.raises(ValueError, match="missing rivals"):
+    path.write_text("claims: [{name: x, kind: accuracy, method: lora, statement: s, source: s, model: any}]")
+    with pytest.raises(ValueError, match="missing decided_by, protocol, rivals"):
         load_claims(path)
 
 

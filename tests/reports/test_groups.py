@@ -9,7 +9,7 @@ import pytest
 from synthetic_records import make_environment, make_failed, make_record, make_run
 
 from reports.groups import MixedError, load_records, make_groups
-from reports.summary import compare, detectable, references, summarise
+from reports.summary import compare, contrasts, detectable, references, summarise
 from results.store import Store
 
 
@@ -137,3 +137,10 @@ def test_runs_matched_in_another_way_are_groups_of_their_own():
     groups = make_groups([make_record("lora"), make_record("lora", match="params")])
     assert [g.name.split("--")[-1] for g in groups] == ["d640-e16", "match-params"]
     assert groups[1].title.endswith("matched on params")
+
+
+def test_controls_are_tested_against_the_method_they_control_alone():
+    (group,) = make_groups(make_run(("lora", "lora-smoe", "random-experts", "inverse-experts")))
+    against = {c[0].reference.label: [one.row.label for one in c] for c in contrasts(group)}
+    assert against["lora-smoe"] == ["random-experts", "inverse-experts"]
+    assert len(against["lora"]) == 3

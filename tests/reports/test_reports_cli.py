@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import dataclasses
 import json
 import os
 import subprocess
@@ -47,17 +48,20 @@ def test_a_redraw_writes_tables_figures_and_their_numbers_and_checks_clean(folde
     wanted = {"accuracy-parameters", "memory", "time", "loss", "differences", "experts", "sensitivity-lora-smoe"}
     assert wanted <= stems
     assert all({f"{s}.svg", f"{s}.csv"} <= files for s in stems)
-    assert {"main.md", "main.csv", "main.html", "paired.csv", "table1.tex"} <= files
+    assert {"main.md", "main.csv", "paired.csv", "table1.tex"} <= files and (out / "index.html").exists()
     assert run("--records", folder, "--out", out, "--check").exit_code == 0
 
     (out / NAME / "time.csv").write_text("edited")
     (out / NAME / "extra.md").write_text("not ours")
     (out / NAME / "main.csv").unlink()
-    (out / NAME / "time.png").write_bytes(b"")  # images are not compared
+    (out / NAME / "time.png").write_bytes(b"")  # images are not compared, but have to be there
+    (out / NAME / "loss.svg").unlink()
+    (out / NAME / "table2.tex").write_text("edited")
     result = run("--records", folder, "--out", out, "--check")
     assert result.exit_code == 1
     assert f"{NAME}/time.csv: differs" in result.output and f"{NAME}/main.csv: missing" in result.output
     assert f"{NAME}/extra.md: not in a redraw" in result.output and "time.png" not in result.output
+    assert f"{NAME}/loss.svg: missing" in result.output and f"{NAME}/table2.tex: differs" in result.output
 
 
 def test_two_redraws_give_equal_bytes_images_included(tmp_path):
@@ -89,7 +93,7 @@ def test_little_is_drawn_honestly(records, tmp_path):
             draw_it().draw_without_rendering()
     text = "".join(p.read_text() for p in sorted((tmp_path / "out").rglob("*.md")))
     assert "There is no record yet" in text if not records else records[0].spec.method in text
-    assert draw.check(groups, tmp_path / "out") == []
+    assert draw.check(groups, tmp_path / "out", images=False) == []
 
 
 def test_figures_hold_the_numbers_of_the_records(folder, tmp_path):
@@ -105,6 +109,16 @@ def test_figures_hold_the_numbers_of_the_records(folder, tmp_path):
     with open(tmp_path / "out" / NAME / "time.csv") as file:
         seconds = {(r["method"], r["phase"]): float(r["wall_seconds"]) for r in csv.DictReader(file)}
     assert seconds["adalora", "train"] == pytest.approx(records["adalora"].costs["train"].wall_seconds, rel=1e-5)
+
+
+def test_ranks_of_a_rank_allocator_are_drawn_beside_the_experts():
+    record = make_record("adalora", layers=2)
+    ranks = {block: i % 5 for i, block in enumerate(make_record("molora", layers=2).facts["experts"])}
+    (group,) = make_groups([dataclasses.replace(record, facts={"ranks": ranks}), make_record("molora", layers=2)])
+    rows, draw_it = maps(group)["ranks"]
+    assert {r["block"]: r["ranks"] for r in rows} == ranks and {r["method"] for r in rows} == {"adalora"}
+    assert len(draw_it().axes) == 2  # one panel and the colour bar
+    assert {r["method"] for r in maps(group)["experts"][0]} == {"molora"}
 
 
 def test_blocks_are_read_from_their_names():
@@ -140,6 +154,7 @@ def test_mixed_records_are_refused_with_status_two_and_split_on_request(folder, 
     assert split.exit_code == auto.exit_code == 0
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "README.md",
+        "index.html",
         f"{NAME}--dtype-bfloat16",
         f"{NAME}--dtype-float32",
     }

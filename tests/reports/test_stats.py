@@ -90,6 +90,12 @@ def test_power_found_by_simulation_is_the_power_that_is_printed():
     assert stats.power_of(needed, stderr) == pytest.approx(0.8, abs=1e-3)
 
 
+def test_the_printed_number_of_documents_gives_the_printed_power():
+    shift, tasks = 0.08, 4
+    documents = stats.documents_needed(shift, 0.2)  # of which _simulated's outcomes have as many in discord
+    assert _simulated(2, shift, 1000, tasks, round(documents / tasks)) == pytest.approx(stats.POWER, abs=0.04)
+
+
 def test_mcnemar_never_rejects_a_true_null_too_often():
     rng = np.random.default_rng(3)
     draws = rng.choice([-1.0, 0.0, 1.0], size=(1000, 100), p=[0.1, 0.8, 0.1])

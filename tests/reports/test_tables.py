@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 from synthetic_records import TASKS, make_failed, make_record, make_run
 
+from reports import stats
+from reports.claims import judge, ledger_table, load_claims
 from reports.groups import make_groups
 from reports.render import Table, csv_text, html_table, latex, markdown
-from reports.tables import compact_table, main_csv, main_tables, paired_table, terminal
+from reports.tables import compact_table, full_table, main_csv, main_tables, paired_table, terminal
 from results.metrics import macro_accuracy
 
 
@@ -30,7 +34,7 @@ def _text(records, width):
 
 def test_main_table_shows_percent_with_error_and_marks_the_best():
     group = _group(make_run())
-    accuracy, cost = main_tables(group)
+    accuracy, parameters, _ = main_tables(group)
     best = max(group.rows, key=lambda row: macro_accuracy(row.done[0]))
     (where,) = accuracy.bold
     assert accuracy.rows[where[0]][0] == best.label
@@ -38,10 +42,49 @@ def test_main_table_shows_percent_with_error_and_marks_the_best():
     assert "embedded split, not comparable with published numbers" in " ".join(accuracy.notes)
     assert "One seed" in " ".join(accuracy.notes)
     assert "Smallest difference to lora" in " ".join(accuracy.notes)
-    for column in ("Trainable", "After pruning", "Peak, allocate (MB)", "Time, train (s)"):
-        assert column in cost.columns
-    lora = next(row for row in cost.rows if row[0] == "lora")
+    lora = next(row for row in parameters.rows if row[0] == "lora")
     assert lora[1] == "2,442,240" and lora[2] == "–"
+
+
+def test_the_interval_of_the_macro_mean_is_a_column_and_in_the_csv():
+    group = _group(make_run())
+    (table,) = main_tables(group, ["macro_interval"])
+    lora = next(row for row in main_csv(group) if row["method"] == "lora")
+    margin = 1.959964 * lora["macro_stderr"]
+    assert lora["macro_low"] == pytest.approx(lora["macro_accuracy"] - margin)
+    assert lora["macro_high"] == pytest.approx(lora["macro_accuracy"] + margin)
+    shown = next(row for row in table.rows if row[0] == "lora")
+    assert shown == ("lora", f"{100 * lora['macro_low']:.1f} to {100 * lora['macro_high']:.1f}")
+    assert "±1.96" in " ".join(table.notes) and "±1.96" not in markdown(compact_table(group))
+    assert stats.interval(0.99, 0.1)[1] == 1.0 and stats.interval(0.5, None) is None
+
+
+def test_every_measured_number_has_a_place_in_the_main_tables():
+    headings = [name for table in main_tables(_group(make_run())) for name in table.columns]
+    for column in (
+        "95% interval", "Trainable", "After pruning", "Experts", "Router", "Active per token", "Total", "Adapter (MB)",
+        "Peak memory (MB)", "Peak, allocate (MB)", "Time (s)", "Time, train (s)", "Train speed (tokens/second)",
+        "Evaluate speed (tokens/second)",
+    ):  # fmt: skip
+        assert headings.count(column) == 1
+    full = full_table(_group(make_run()), ["router_params", "boolq"])
+    assert full.columns[:4] == ("Method", "Router", "boolq", "Macro mean")
+    assert set(headings) <= set(full.columns) and len(set(full.columns)) == len(full.columns)
+
+
+def test_the_share_of_unparseable_answers_is_shown_where_answers_were_written():
+    records = make_run(["lora", "molora"])
+    written = [
+        replace(r, scores={t: replace(s, all_metrics={"unparseable": 0.25}) for t, s in r.scores.items()})
+        for r in records
+    ]
+    for group, wanted in ((_group(records), False), (_group(written), True)):
+        tables = [main_tables(group)[0], compact_table(group), full_table(group, ["macro"])]
+        assert all(("Unparseable (%)" in table.columns) is wanted for table in tables)
+        assert ("Unparseable" in _text(group.records, 200)) is wanted
+        assert ("counts as wrong" in markdown(tables[0])) is wanted
+        if wanted:
+            assert tables[0].rows[0][tables[0].columns.index("Unparseable (%)")] == "25.0"
 
 
 def test_ties_are_marked_in_the_macro_column():
@@ -79,6 +122,8 @@ def test_paired_table_compares_with_lora_and_molora():
 def test_columns_can_be_chosen_and_unknown_ones_are_named():
     (table,) = main_tables(_group(make_run()), ["macro", "boolq", "router_params"])
     assert table.columns == ("Method", "Macro mean", "boolq", "Router")
+    turned = main_tables(_group(make_run()), ["router_params", "boolq", "macro_interval", "macro"])[0]
+    assert turned.columns == ("Method", "Router", "boolq", "95% interval", "Macro mean")
     with pytest.raises(ValueError, match="no metric 'router_parms'; nearest: router_params"):
         main_tables(_group(make_run()), ["router_parms"])
 
@@ -119,14 +164,46 @@ def test_markup_in_text_is_escaped_in_every_format():
     assert r"50\%" in text
 
 
-def test_latex_table_has_a_cell_for_every_column_and_compiles_where_a_tex_is(tmp_path):
-    table = main_tables(_group([*make_run(), make_failed("dora")]))[0]
-    text = latex(table, "main")
-    body = [line for line in text.splitlines() if line.endswith(r" \\")]
-    assert len(body) == 1 + len(table.rows)
-    assert all(line.replace(r"\&", "").count("&") == len(table.columns) - 1 for line in body)
-    assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 1
-    if shutil.which("pdflatex"):
-        document = rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\begin{{document}}{text}\end{{document}}"
-        (tmp_path / "t.tex").write_text(document)
-        subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True)
+def test_latex_is_plain_ascii_with_balanced_environments_and_a_cell_for_every_column():
+    evil = make_failed("dora", error="ValueError: 50% of a_b & {c} ≈ ± − é → [x] #1 $ ^ ~ \\ \x1b")
+    group = _group([*make_run(), evil])
+    for table in [*main_tables(group), *paired_table(group)[0], ledger_table(group, judge(group, load_claims()))]:
+        text = latex(table, "main")
+        assert text.isascii() and text.replace("\n", "").isprintable()
+        begun, ended = (re.findall(rf"\\{word}{{(\w+)}}", text) for word in ("begin", "end"))
+        assert begun == ["table", "tabular"] and ended == ["tabular", "table"]
+        plain = re.sub(r"\\[{}]", "", text)
+        assert plain.count("{") == plain.count("}")
+        body = [line for line in text.splitlines() if line.endswith(r" \\")]
+        assert len(body) == 1 + len(table.rows)
+        assert all(line.replace(r"\&", "").count("&") == len(table.columns) - 1 for line in body)
+        assert not re.search(r"(?<!\\)[%#_~^]", "".join(body))
+        assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 1
+    row = next(line for line in latex(main_tables(group)[0], "x").splitlines() if line.startswith("dora"))
+    assert r"50\% of a\_b \& \{c\} $\approx$ $\pm$ $-$ e ? {[}x{]} \#1 \$" in row
+
+
+def test_latex_compiles_where_a_tex_is(tmp_path):
+    if not shutil.which("pdflatex"):
+        pytest.skip("no pdflatex")
+    group = _group([*make_run(), make_failed("dora")])
+    tables = [*main_tables(group), *paired_table(group)[0], ledger_table(group, judge(group, load_claims()))]
+    text = "".join(latex(table, str(i)) for i, table in enumerate(tables))
+    document = rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\begin{{document}}{text}\end{{document}}"
+    (tmp_path / "t.tex").write_text(document)
+    subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True)
+
+
+def test_latex_breaks_long_headings_and_puts_notes_below():
+    text = latex(Table("T", ("Method", "Peak, train (MB)", "arc_easy"), (("x", "1", "2"),), notes=("10⁶ bytes",)), "l")
+    assert r"Method & \shortstack[r]{Peak,\\train\\(MB)} & \shortstack[r]{arc\\easy} \\" in text
+    assert text.index(r"\end{tabular}") < text.index("10$^6$ bytes") and text.startswith(r"% \usepackage{booktabs")
+
+
+def test_html_links_the_numbers_of_a_row_and_hides_nothing_by_itself():
+    table = Table("T", ("Method", "A", "B"), (("x", "1", "–"), ("y & z", "2", "3")))
+    text = html_table(table, {"x": "r.json?a&b"}, "kind", frozenset({2}))
+    assert text.count('href="r.json?a&amp;b"') == 2 and text.count("tabindex=-1") == 1  # the method and one number
+    assert '<th scope="row">y &amp; z</th>' in text and '<th scope="col" class="number extra">B</th>' in text
+    assert "<caption>T</caption>" in text and "hidden" not in text
+    assert "no finished record" in html_table(Table("T", ("Method",), ()))

@@ -69,6 +69,12 @@ def test_git_state_of_a_checkout_is_its_commit_and_whether_tracked_files_changed
     assert git_state(tmp_path)[1] is False
     (tmp_path / "reports" / "draw.py").write_text("2")
     assert git_state(tmp_path)[1] is True
+    git("checkout", "-q", "reports/draw.py")
+    (tmp_path / "baselines").mkdir()
+    (tmp_path / "baselines" / "notes.txt").write_text("1")
+    assert git_state(tmp_path)[1] is False
+    (tmp_path / "baselines" / "mine.py").write_text("1")  # would be found and run, but is in no commit
+    assert git_state(tmp_path)[1] is True
     (tmp_path / "inside").mkdir()
     assert git_state(tmp_path / "inside") == (None, None)
 

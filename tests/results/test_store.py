@@ -173,7 +173,7 @@ def test_uncommitted_code_is_refused_before_anything_runs(tmp_path, monkeypatch,
     Store(tmp_path).check_writable()  # any other folder takes what it is given
     monkeypatch.setattr(results.store, "RECORDS", tmp_path)
     if dirty:
-        with pytest.raises(StoreError, match="what runs now is measured with uncommitted changes.*commit first"):
+        with pytest.raises(StoreError, match="what runs now is measured with uncommitted code.*commit first"):
             Store(tmp_path).check_writable()
     else:
         Store(tmp_path).check_writable()

@@ -25,6 +25,7 @@ from smoe.allocation import (
     save_flat,
     votes,
 )
+from smoe.shares import Shares, proportional_within
 
 ATTENTION = [f"self_attn.{p}_proj" for p in "qkvo"]
 TYPES = ATTENTION + [f"mlp.{p}_proj" for p in ("gate", "up", "down")]
@@ -237,6 +238,22 @@ def test_allocation_is_fast():
             assert min(spent) < limit, rule
 
 
+@pytest.mark.parametrize(("layers", "tasks", "limit"), [(36, 8, 0.01), (1429, 100, 1.0)])
+@pytest.mark.parametrize(("rule", "r", "mean"), [("votes", 8, 4), ("proportional", 8, 4), ("proportional", 1, 40)])
+def test_a_parameter_budget_is_allocated_as_fast(layers, tasks, limit, rule, r, mean):
+    scores = drawn(layers, tasks)
+    shapes = {b: (576, 1536 if "mlp" in b else 576) for b in scores["task0"]}
+    budget = Budget(trainable_params=sum(block_params(s, mean, r) for s in shapes.values()))
+    spent = []
+    for _ in range(5):
+        start = time.process_time()
+        allocate(scores, budget=budget, rule=rule, shapes=shapes, r=r)
+        spent.append(time.process_time() - start)
+        if spent[-1] < limit:
+            break
+    assert min(spent) < limit
+
+
 def test_allocation_needs_no_torch():
     code = (
         "import sys, importlib.util as u, types; p = types.ModuleType('smoe'); p.__path__ = ['smoe']\n"
@@ -310,3 +327,40 @@ def test_the_order_of_blocks_and_tasks_does_not_matter(problem):
     turned = {t: dict(reversed(list(scores[t].items()))) for t in reversed(list(scores))}
     first = allocate(scores, budget=Budget(total_experts=total), **options)
     assert allocate(turned, budget=Budget(total_experts=total), **options) == first
+
+
+@st.composite
+def priced_shares(draw):
+    blocks = [f"b{i}" for i in range(draw(st.integers(1, 8)))]
+    weights = {b: draw(st.floats(1e-6, 1) | st.sampled_from([0.25, 1.0])) for b in blocks}
+    whole = sum(weights.values())
+    prices = {b: draw(st.integers(1, 5) | st.integers(50, 500)) for b in blocks}
+    low = draw(st.integers(0, 2))
+    cap = draw(st.integers(low + 1, 6) | st.none())
+    least = sum(low * price for price in prices.values())
+    limit = draw(st.integers(least, least + 3000))
+    return {b: w / whole for b, w in weights.items()}, prices, limit, low, cap
+
+
+@settings(max_examples=300, deadline=None)
+@given(priced_shares())
+def test_what_proportional_leaves_of_a_parameter_budget_is_less_than_the_next_expert(problem):
+    weights, prices, limit, low, cap = problem
+    given_ = proportional_within(weights, limit, low, cap, lambda b, e: e * prices[b])
+    left = limit - sum(given_[b] * prices[b] for b in prices)
+    total = sum(given_.values())
+    shares = Shares(weights, low, cap)
+    quota = dict(zip(shares.blocks, shares.quotas(total), strict=True))
+    assert left >= 0 and all(e >= low and (cap is None or e <= cap) for e in given_.values())
+    assert all(given_[b] < quota[b] + 1 + 1e-6 for b in given_), "a cheap block has more than its share rounded up"
+    open_blocks = [b for b in given_ if cap is None or given_[b] < cap]
+    if open_blocks:
+        quota = dict(zip(shares.blocks, shares.quotas(total + 1), strict=True))
+        furthest = max(quota[b] - given_[b] for b in open_blocks)
+        assert left < max(prices[b] for b in open_blocks if quota[b] - given_[b] > furthest - 1e-6)
+
+
+def test_what_is_left_of_a_parameter_budget_does_not_go_to_cheap_blocks():
+    weights, prices = {"dear": 0.5, "cheap.a": 0.25, "cheap.b": 0.25}, {"dear": 100, "cheap.a": 1, "cheap.b": 1}
+    given_ = proportional_within(weights, 290, 0, None, lambda b, e: e * prices[b])
+    assert given_ == {"dear": 2, "cheap.a": 1, "cheap.b": 1}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 import transformers as tf
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from typer.testing import CliRunner
 
 from smoe import Sensitivity, load_flat
@@ -19,23 +18,6 @@ from smoe.__main__ import app, draw, main, read_lines, tokenised
 from smoe.heatmap import grid_of
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = tf.LlamaConfig(
-        hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        vocab_size=len(alphabet),
-    )  # fmt: skip
-    tf.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
@@ -58,6 +40,7 @@ def test_scores_experts_and_heat_maps_from_the_command_line(model_folder, data, 
     measured = Sensitivity.load(scores)
     assert measured.samples == {"odd": 3, "big": 3} and measured.metadata["seed"] == 0
     assert len(measured.scores["odd"]) == 14
+    assert not (tmp_path / "scores.json.part").exists()
     run("allocate", scores, "--total", 14, "--out", experts)
     assert sum(load_flat(experts).values()) == 14
     run("allocate", scores, "--params", 3000, "--rule", "proportional", "--r", 2, "--out", experts)
@@ -67,6 +50,51 @@ def test_scores_experts_and_heat_maps_from_the_command_line(model_folder, data, 
     both = run("show", scores, "--png", png)
     assert "sensitivity, odd" in both and "sensitivity, big" in both
     assert "big" not in run("show", scores, "--task", "odd")
+
+
+def test_the_spread_over_samples_is_shown(model_folder, data, tmp_path):
+    scores, png = tmp_path / "scores.json", tmp_path / "map.png"
+    run("sensitivity", model_folder, data, "--out", scores, "--samples", 3, "--device", "cpu")
+    measured = Sensitivity.load(scores)
+    q = [error for block, error in measured.relative_error["odd"].items() if block.endswith("q_proj")]
+    (line,) = [line for line in run("show", scores, "--task", "odd").splitlines() if line.startswith("error")]
+    assert line.split()[1:3] == ["±", f"{statistics.median(q):.0%}"] and line.count("±") == 7
+    shown = run("show", scores, "--spread", "--png", png)
+    assert "relative error, big" in shown and f"{q[0]:.2g}" in shown
+    assert png.read_bytes()[:4] == b"\x89PNG"
+    measured.first(1).save(scores)
+    assert "±" not in run("show", scores)
+    with pytest.raises(ValueError, match="no spread over one sample, or of scores of 0: odd, big"):
+        run("show", scores, "--spread")
+    (tmp_path / "e.json").write_text('{"model.layers.0.mlp.up_proj": 1}')
+    with pytest.raises(ValueError, match="holds experts"):
+        run("show", tmp_path / "e.json", "--spread")
+
+
+def test_an_interrupt_loses_no_finished_task(model_folder, data, tmp_path, monkeypatch):
+    out, part = tmp_path / "scores.json", tmp_path / "scores.json.part"
+    command = ["sensitivity", model_folder, data, "--out", out, "--batch-size", 5, "--device", "cpu"]
+    run(*command)
+    whole = Sensitivity.load(out)
+    out.unlink()
+    module, tasks = sys.modules["smoe.sensitivity"], []  # the package has a function of that name
+    real = module.sample_losses
+
+    def interrupted(model, batch, task):
+        tasks.append(task)
+        if len(tasks) == 2:
+            raise KeyboardInterrupt
+        return real(model, batch, task)
+
+    monkeypatch.setattr(module, "sample_losses", interrupted)
+    stopped = CliRunner().invoke(app, [str(a) for a in command])
+    assert stopped.exit_code != 0 and "the same command goes on" in " ".join(stopped.output.split())
+    assert list(Sensitivity.load(part).values) == ["odd"] and not out.exists()
+    with pytest.raises(ValueError, match="another pass: data, seed differ"):
+        run(*command, "--seed", 1)
+    assert "has odd already" in run(*command)
+    assert tasks == ["odd", "big", "big"]
+    assert Sensitivity.load(out) == whole and not part.exists()
 
 
 def test_batch_size_does_not_change_what_is_written(model_folder, data, tmp_path):
@@ -96,6 +124,39 @@ def test_bad_requests_exit_with_status_2_and_one_line(data, tmp_path, capsys, mo
             main()
         assert ended.value.code == 2
         assert "error: " in capsys.readouterr().err
+
+
+HOLLOW = {"format": "smoe-sensitivity-1", "mode": "paper", "samples": {}, "metadata": {}}
+
+
+@pytest.mark.parametrize("command", [["show"], ["allocate", "--mean", "1"]])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "not JSON"),
+        (b"\x97\xff", "not JSON"),
+        *(
+            (json.dumps(HOLLOW | {"values": values}).encode(), "needs its numbers")
+            for values in ({}, {"a": {}}, {"a": {"x": []}}, {"a": {"x": ["y"]}}, [1])
+        ),
+    ],
+)
+def test_a_file_that_holds_no_scores_is_refused_by_name(tmp_path, command, content, message):
+    (tmp_path / "bad.json").write_bytes(content)
+    with pytest.raises(ValueError, match=f"bad.json .*{message}"):
+        run(*command, tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize(("option", "value"), [("mode", "fast"), ("device", "gpu"), ("dtype", "float16")])
+def test_a_request_that_cannot_be_met_is_refused_before_the_model_is_loaded(tmp_path, data, option, value):
+    with pytest.raises(ValueError, match=f"{option} '{value}'"):
+        run("sensitivity", tmp_path / "no-model", data, f"--{option}", value)
+
+
+def test_scores_go_into_a_folder_that_is_made(model_folder, data, tmp_path):
+    out = tmp_path / "new" / "folder" / "scores.json"
+    run("sensitivity", model_folder, data, "--out", out, "--targets", "q_proj, up_proj", "--device", "cpu")
+    assert len(Sensitivity.load(out).scores["odd"]) == 4
 
 
 def test_prompts_are_cut_from_the_left_and_answers_never(model_folder):

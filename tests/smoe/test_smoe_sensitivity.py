@@ -112,6 +112,68 @@ def test_reference_engine_equals_gram_engine(name):
     assert_equal_values(sensitivity(model, probe), sensitivity(model, probe, engine="reference").values["t"])
 
 
+class GatheredExperts(torch.nn.Module):
+    """A mixture whose experts are linear layers; each is called, by keyword, with the tokens sent to it, last first."""
+
+    def __init__(self, width: int, experts: int, everything_to_all: bool) -> None:
+        super().__init__()
+        self.everything_to_all = everything_to_all
+        self.router = torch.nn.Linear(width, experts, bias=False)
+        self.experts = torch.nn.ModuleList(torch.nn.Linear(width, width, bias=False) for _ in range(experts))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = x.reshape(-1, x.shape[-1])
+        gates = torch.softmax(self.router(tokens), -1)
+        best = gates.argmax(-1)
+        y = torch.zeros_like(tokens)
+        for e, expert in enumerate(self.experts):
+            sent = torch.arange(len(tokens)) if self.everything_to_all else (best == e).nonzero().squeeze(1)
+            sent = sent.flip(0)
+            y = y.index_add(0, sent, gates[sent, e, None] * expert(input=tokens[sent]))
+        return y.reshape(x.shape)
+
+
+@pytest.mark.parametrize("everything_to_all", [False, True])
+@pytest.mark.parametrize("mode", ["paper", "released"])
+def test_experts_that_see_gathered_tokens_are_scored_sample_by_sample(everything_to_all, mode):
+    model, samples = tiny("llama"), drawn_samples()
+    for layer in model.model.layers:
+        layer.mlp = GatheredExperts(24, 3, everything_to_all)
+        for parameter in layer.mlp.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    blocks = [f"model.layers.{i}.mlp.experts.{e}" for i in (0, 1) for e in range(3)] + list(
+        find_blocks(model, ["q_proj"])
+    )
+    probe = {"t": batched(samples, 3, "left")}
+    if mode == "paper":
+        with pytest.warns(UserWarning, match=r"layers\.0\.mlp\.experts\.\d does not see .* scored one at a time"):
+            measured = sensitivity(model, probe, target_modules=blocks)
+        assert_equal_values(measured, sensitivity_of_samples(model, blocks, samples))
+    else:
+        measured = sensitivity(model, probe, target_modules=blocks, mode=mode)
+        reference = sensitivity(model, probe, target_modules=blocks, mode=mode, engine="reference")
+        assert_equal_values(measured, reference.values["t"], relative=5e-3)
+
+
+def test_llama_shares_a_pass_among_samples():
+    model, passes = tiny("llama"), []
+    model.model.embed_tokens.register_forward_hook(lambda *_: passes.append(1))
+    sensitivity(model, {"t": batched(drawn_samples(), 5)})
+    assert len(passes) == 1
+
+
+def test_a_block_called_by_an_unknown_keyword_is_refused_by_name():
+    class Odd(torch.nn.Linear):
+        def forward(self, *, states):
+            return super().forward(states)
+
+    model = tiny("llama")
+    model.model.layers[1].mlp.up_proj = Odd(24, 40)
+    model.model.layers[1].mlp.forward = lambda x: model.model.layers[1].mlp.up_proj(states=x)[..., :24]
+    with pytest.raises(ValueError, match=r"layers\.1\.mlp\.up_proj is called with \['states'\] only"):
+        sensitivity(model, {"t": batched(drawn_samples(), 2)})
+
+
 def test_long_samples_use_the_gradient_form_and_agree():
     # 60 tokens: T (I + O) > I O for every block of this width.
     model, samples = tiny("llama"), drawn_samples(lengths=(60, 50))
@@ -173,6 +235,37 @@ def test_an_interrupt_leaves_the_model_as_it_was():
         sensitivity(model, {"t": batched(drawn_samples(), 2)}, progress=interrupt)
     assert [p.requires_grad for p in model.parameters()] == flags
     assert not any(m._forward_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize("mode", ["paper", "released"])
+def test_an_interrupted_pass_goes_on_where_it_was(tmp_path, mode):
+    model, probe = tiny("llama"), {t: batched(drawn_samples(i), 2) for i, t in enumerate("abc")}
+    options = {"mode": mode, "metadata": {"shapes": (1, 2)}}
+    whole = sensitivity(model, probe, **options)
+    kept = tmp_path / "kept.json"
+
+    def interrupt(done: int, total: int) -> None:
+        if done > 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sensitivity(model, probe, progress=interrupt, after_task=lambda found: found.save(kept), **options)
+    unfinished, seen = Sensitivity.load(kept), []
+    assert list(unfinished.values) == ["a", "b"] == list(unfinished.samples)
+    again = sensitivity(model, probe, resume=unfinished, progress=lambda d, t: seen.append((d, t)), **options)
+    assert again == whole and seen == [(12, 15), (14, 15), (15, 15)]
+    assert sensitivity(model, probe, resume=whole, **options) == whole
+
+
+def test_unfinished_scores_of_another_pass_are_refused_with_what_differs():
+    model, probe = tiny("llama"), {"t": batched(drawn_samples(), 5)}
+    kept = sensitivity(model, probe, metadata={"seed": 0})
+    with pytest.raises(ValueError, match="another pass: mode, seed differ"):
+        sensitivity(model, probe, mode="released", metadata={"seed": 1}, resume=kept)
+    with pytest.raises(ValueError, match="another pass: data differ"):
+        sensitivity(model, {"t": batched(drawn_samples(1), 5)}, metadata={"seed": 0}, resume=kept)
+    with pytest.raises(ValueError, match="another pass: blocks differ"):
+        sensitivity(model, probe, target_modules=["q_proj"], metadata={"seed": 0}, resume=kept)
 
 
 def test_bf16_weights_score_close_to_fp32():
@@ -239,10 +332,12 @@ def test_spread_and_first_samples_are_those_of_the_values():
     mean = sum(values) / 5
     assert measured.scores["t"][block] == pytest.approx(mean)
     assert measured.spread["t"][block] == pytest.approx(math.sqrt(sum((v - mean) ** 2 for v in values) / 4))
+    error = measured.spread["t"][block] / math.sqrt(5) / mean
+    assert measured.relative_error["t"][block] == pytest.approx(error)
     few = measured.first(2)
     assert_equal_values(few, sensitivity(model, {"t": batched(samples[:2], 2)}).values["t"])
     assert few.samples == {"t": 2}
-    assert measured.first(1).spread["t"][block] is None
+    assert measured.first(1).spread["t"][block] is measured.first(1).relative_error["t"][block] is None
 
 
 def test_artefact_survives_saving_and_refuses_other_files(tmp_path):
@@ -257,6 +352,10 @@ def test_artefact_survives_saving_and_refuses_other_files(tmp_path):
     (tmp_path / "cut.json").write_text('{"format": ')
     with pytest.raises(ValueError, match="not JSON"):
         Sensitivity.load(tmp_path / "cut.json")
+    (tmp_path / "half.json").write_text('{"format": "smoe-sensitivity-1", "values": {}}')
+    with pytest.raises(ValueError, match="lacks samples, mode, metadata"):
+        Sensitivity.load(tmp_path / "half.json")
+    assert not list(tmp_path.glob("*.draft"))
 
 
 def test_a_sample_without_an_answer_is_refused_with_its_task():

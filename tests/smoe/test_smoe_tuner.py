@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 import transformers as tf
 from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTuner
 from safetensors.torch import load_file
 from transformers.pytorch_utils import Conv1D
 
@@ -128,6 +130,39 @@ def test_saved_adapter_loads_in_a_fresh_process_after_importing_smoe(tmp_path):
     torch.testing.assert_close(torch.load(tmp_path / "logits"), logits(model))
 
 
+def test_saved_adapter_loads_without_spare_memory_and_trains_on(tmp_path):
+    model = adapted()
+    model.save_pretrained(tmp_path)
+    again = PeftModel.from_pretrained(base(), tmp_path, low_cpu_mem_usage=True, is_trainable=True)
+    assert torch.equal(logits(again.eval()), logits(model))
+    again.train()(**BATCH).loss.backward()
+    assert all(p.grad is not None for n, p in again.named_parameters() if "smoe_" in n)
+
+
+@pytest.mark.parametrize(("bias", "trained"), [("all", 6), ("smoe_only", 2)])
+def test_trained_biases_are_saved_or_refused(tmp_path, bias, trained):
+    if not hasattr(BaseTuner, "_get_learnable_bias_state_dict"):
+        with pytest.raises(ValueError, match="needs a newer PEFT"):
+            SMoEConfig(bias=bias)
+        return
+
+    def qwen():  # q, k and v have biases
+        torch.manual_seed(0)
+        config = tf.Qwen2Config(
+            hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+            vocab_size=50,
+        )  # fmt: skip
+        return tf.AutoModelForCausalLM.from_config(config).eval()
+
+    model = get_peft_model(qwen(), SMoEConfig(r=2, num_experts=2, target_modules=["q_proj"], bias=bias)).eval()
+    biases = [p for n, p in model.named_parameters() if n.endswith(".bias") and p.requires_grad]
+    assert len(biases) == trained
+    for values in biases:
+        torch.nn.init.normal_(values)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(logits(PeftModel.from_pretrained(qwen(), tmp_path)), logits(model))
+
+
 def test_transformers_native_adapter_loading_works(tmp_path):
     model = adapted()
     model.save_pretrained(tmp_path)
@@ -158,6 +193,14 @@ def test_several_adapters_switch_disable_and_delete():
     assert not any("other" in n for n, _ in model.named_parameters())
     assert torch.equal(logits(model), first)
     torch.testing.assert_close(logits(model.unload()), plain, rtol=0, atol=0)
+
+
+def test_different_adapters_within_a_batch_are_refused():
+    model = adapted()
+    for call in (model, model.generate):
+        with pytest.raises(ValueError, match="adapter_names"):
+            call(input_ids=IDS, adapter_names=["default", "__base__"])
+    assert model.get_model_status().enabled and model.get_model_status().num_adapter_layers == 3
 
 
 def test_saving_one_of_several_adapters_keeps_them_apart(tmp_path):
@@ -219,6 +262,30 @@ def test_torch_compile_gives_the_same_logits_without_graph_breaks():
     model = adapted(top_k=2)
     compiled = torch.compile(copy.deepcopy(model), backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(input_ids=IDS).logits.detach(), logits(model))
+
+
+COMPILER = shutil.which("g++") or shutil.which("clang++")
+INDUCTOR = pytest.mark.skipif(COMPILER is None, reason="inductor needs a C++ compiler")
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 1, "balance_loss": 0.5}, {"share_A": True}])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=[pytest.mark.slow, INDUCTOR])])
+def test_torch_compile_trains_as_without(backend, options):
+    runs = []
+    for compiled in (False, True):
+        torch.compiler.reset()
+        model = adapted(lora_dropout=0.0, **options).train()
+        forward = torch.compile(model, backend=backend) if compiled else model
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+        losses = []
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss = forward(**BATCH).loss
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        runs.append(losses + [p.grad for p in model.parameters() if p.requires_grad])
+    torch.testing.assert_close(runs[1], runs[0], rtol=1e-4, atol=1e-6)
 
 
 def test_autocast_trains_fp32_adapters_in_bf16():

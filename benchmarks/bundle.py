@@ -1,0 +1,201 @@
+"""Files -> parts below a size, and back: for machines without a network that take files in pieces.
+
+A bundle is a folder. `bundle.json` names every part and every file with its sha256; `bundle.tar.gz.000`, `.001`, ...
+are one archive cut into pieces, so that `cat bundle.tar.gz.* | tar xz` rebuilds it without this code as well. The same
+files give the same parts, byte for byte. Parts may come one at a time and in any order: each is checked and kept, and
+the files are written when the last one is there. Standard library alone, since nothing may be installed yet.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+FORMAT = "smoe-bundle-1"
+MANIFEST = "bundle.json"
+PARTS = "bundle.tar.gz"
+WAITING = ".parts"  # where parts are kept until all of them are there
+DONE = "unpacked.json"  # the manifest of what was unpacked last
+
+Manifest = Mapping[str, Any]  # "format", "parts" and "files": each {"name", "bytes", "sha256"}
+
+
+class BundleError(RuntimeError):
+    """A bundle is no bundle, damaged or incomplete; the message names what is."""
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pack(files: Mapping[str, Path], to: Path, part_bytes: int) -> Manifest:
+    """Write the files, by the names they are to have, into the folder `to` as parts of at most `part_bytes`.
+
+    A bundle that lies there is replaced. Raises ValueError for no files or a size that is not positive.
+    """
+    if not files or part_bytes < 1:
+        raise ValueError(f"nothing to pack: {len(files)} files in parts of {part_bytes} bytes")
+    to.mkdir(parents=True, exist_ok=True)
+    for old in [to / MANIFEST, *to.glob(f"{PARTS}.*")]:
+        old.unlink(missing_ok=True)
+    parts = _Parts(to, part_bytes)
+    with parts, gzip.GzipFile(filename="", mode="wb", fileobj=parts, compresslevel=6, mtime=0) as stream:
+        with tarfile.open(fileobj=stream, mode="w|") as archive:
+            for name, path in sorted(files.items()):
+                entry = tarfile.TarInfo(name)  # no owner and no time: they are nothing of the file's
+                entry.size = path.stat().st_size
+                with path.open("rb") as file:
+                    archive.addfile(entry, file)
+    manifest = {
+        "format": FORMAT,
+        "parts": [_entry(path.name, path) for path in parts.paths],
+        "files": [_entry(name, path) for name, path in sorted(files.items())],
+    }
+    (to / MANIFEST).write_text(_render(manifest), encoding="utf-8")
+    return manifest
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of a bundle. Raises BundleError for any other folder."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{folder} holds no readable {MANIFEST}: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise BundleError(f"{folder / MANIFEST} is not of the format {FORMAT}")
+    return manifest
+
+
+def problems(manifest: Manifest, folder: Path) -> dict[str, str]:
+    """Part -> "missing" or "damaged", for those that are not as the manifest says."""
+    found = {}
+    for part in manifest["parts"]:
+        path = folder / part["name"]
+        if not path.is_file():
+            found[part["name"]] = "missing"
+        elif path.stat().st_size != part["bytes"] or sha256(path) != part["sha256"]:
+            found[part["name"]] = "damaged"
+    return found
+
+
+def unpack(folder: Path, to: Path) -> list[str]:
+    """Take the parts that lie in `folder`; with the last one, write the files into `to`. Returns the parts yet to come.
+
+    The manifest must come with the first part. Raises BundleError naming every damaged part, of which nothing is kept;
+    the others are.
+    """
+    waiting = to / WAITING
+    manifest = read(folder if (folder / MANIFEST).is_file() or not waiting.is_dir() else waiting)
+    if (to / DONE).is_file() and (to / DONE).read_text(encoding="utf-8") == _render(manifest):
+        return []
+    if not (waiting / MANIFEST).is_file() or read(waiting) != manifest:  # the first part, or of another bundle
+        shutil.rmtree(waiting, ignore_errors=True)
+        waiting.mkdir(parents=True)
+        (waiting / MANIFEST).write_text(_render(manifest), encoding="utf-8")
+    offered, wanted = problems(manifest, folder), problems(manifest, waiting)
+    for name in wanted.keys() - offered.keys():
+        shutil.copyfile(folder / name, waiting / name)
+    missing = problems(manifest, waiting)
+    if damaged := [name for name, what in offered.items() if what == "damaged" and name in missing]:
+        raise BundleError(f"damaged: {', '.join(damaged)}; bring them again")
+    if not missing:
+        _extract(manifest, [waiting / part["name"] for part in manifest["parts"]], to)
+        shutil.rmtree(waiting)
+    return list(missing)
+
+
+def _extract(manifest: Manifest, parts: Sequence[Path], to: Path) -> None:
+    expected = {file["name"]: file["sha256"] for file in manifest["files"]}
+    with tempfile.TemporaryDirectory(dir=to) as draft, io.BufferedReader(_Joined(parts), 2**20) as joined:
+        with tarfile.open(fileobj=joined, mode="r|gz") as archive:
+            for entry in archive:
+                if not entry.isfile() or entry.name not in expected:
+                    raise BundleError(f"the archive holds {entry.name!r}, which {MANIFEST} does not name")
+                archive.extract(entry, draft, filter="data")
+        for name, digest in expected.items():
+            path = Path(draft, name)
+            if not path.is_file() or sha256(path) != digest:
+                raise BundleError(f"{name} did not come out as it went in")
+        for name in expected:
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            Path(draft, name).replace(to / name)
+    (to / DONE).write_text(_render(manifest), encoding="utf-8")
+
+
+def _entry(name: str, path: Path) -> dict[str, Any]:
+    return {"name": name, "bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def _render(manifest: Manifest) -> str:
+    return json.dumps(manifest, indent=1) + "\n"
+
+
+class _Parts(io.RawIOBase):
+    """A stream that is written into numbered files of at most so many bytes."""
+
+    def __init__(self, folder: Path, part_bytes: int) -> None:
+        self.folder, self.part_bytes = folder, part_bytes
+        self.paths: list[Path] = []
+        self.left = 0  # bytes that still fit into the part at hand
+        self.part: io.BufferedWriter | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        written = 0
+        while written < len(view):
+            if self.left == 0:
+                self._next()
+            assert self.part is not None
+            piece = view[written : written + self.left]
+            self.part.write(piece)
+            written, self.left = written + len(piece), self.left - len(piece)
+        return written
+
+    def _next(self) -> None:
+        if self.part is not None:
+            self.part.close()
+        self.paths.append(self.folder / f"{PARTS}.{len(self.paths):03}")
+        self.part, self.left = self.paths[-1].open("wb"), self.part_bytes
+
+    def close(self) -> None:
+        if self.part is not None:
+            self.part.close()
+        super().close()
+
+
+class _Joined(io.RawIOBase):
+    """Several files read as one."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+        self.part: io.BufferedReader | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while self.part is not None or self.paths:
+            if self.part is None:
+                self.part = self.paths.pop(0).open("rb")
+            if count := self.part.readinto(buffer):
+                return count
+            self.part.close()
+            self.part = None
+        return 0
+
+    def close(self) -> None:
+        if self.part is not None:
+            self.part.close()
+        super().close()

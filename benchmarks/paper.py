@@ -1,0 +1,36 @@
+"""`--profile paper`: the jobs behind the set of figures that the authors' release points to.
+
+The main comparison, and four ablations of LoRA-SMoE: samples that sensitivity is measured on, budget, grouping, and the
+shape over the layers beside MoLA's. `python -m reports paper` draws them. A job that two studies share is run once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+MODELS = ("Qwen/Qwen2.5-3B", "Qwen/Qwen2.5-7B")  # the release's, at full size
+COMPARED = "frozen,lora,dora,adalora,molora,mola,alphalora,hydralora,random-experts,lora-smoe"
+GROUPINGS = "lora-smoe,smoe-type,smoe-global,smoe-attention,smoe-mlp"
+PASSING = (0.4, 0.5, 0.6, 0.7, 0.8)  # share of the blocks that pass for each task; the release uses 0.6
+SHAPES = ("inverted-triangle", "triangle", "hourglass", "diamond", "rectangle")
+SAMPLES = (1, 2, 4, 8)  # a layer; the release's 36, 72, 144 and 288 steps of a model of 36 layers
+
+
+def studies(tasks: int, layers: int, documents: int | None) -> list[dict[str, Any]]:
+    """Changes to a request, one dictionary a study or size of probe.
+
+    tasks, layers: of the suite and the model. documents: training documents a task, None for all; probes larger than
+    that are left out.
+    """
+    budgets = ",".join(f"lora-smoe:mean_experts={share * tasks:g}" for share in PASSING)
+    changes: list[dict[str, Any]] = [
+        {"methods": COMPARED},
+        {"methods": GROUPINGS},
+        {"methods": budgets},
+        {"methods": ",".join(f"mola:shape={shape}" for shape in SHAPES)},
+    ]
+    # "paper" scores every layer on each sample, "released" one layer a sample.
+    probes = [("lora-smoe", n) for n in SAMPLES] + [("smoe-released", n * layers) for n in SAMPLES]
+    return changes + [
+        {"methods": method, "probe_documents": n} for method, n in probes if documents is None or n <= documents
+    ]

@@ -1,0 +1,12 @@
+"""What methods cost, without accuracy: documents of random tokens, all of one length (benchmarks/synthetic.py)."""
+
+from benchmarks.suite import Suite
+from results.record import COST
+
+SUITE = Suite(
+    name="cost",
+    summary="time and memory of every phase on random tokens; no accuracy",
+    tasks=tuple(f"synthetic_{i}" for i in range(8)),
+    headline={f"synthetic_{i}": "none" for i in range(8)},
+    protocol=COST,
+)

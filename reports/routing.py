@@ -1,0 +1,99 @@
+"""Router load by task: which expert gets how much of each task's tokens, in every block that has a router.
+
+The load of an expert is its mean gate over a task's tokens (`smoe/diagnostics.py`). Experts of different blocks have
+nothing in common, so loads are never averaged over blocks: every block of every task is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from reports import style
+from reports.canvas import Rows
+from reports.groups import Group, Row
+from reports.maps import parse_block
+
+_CELL = 120  # pixels of a block: most numbers of experts divide it
+_GAP = 12  # of them left empty between two layers
+_SCALE = 1, 2  # least and greatest reach of the colours, in powers of two: noise stays pale, an outlier hides nothing
+
+
+def routing_rows(row: Row) -> Rows:
+    """Of the row's first seed: one dictionary a task and block; `load` holds the experts' shares in their order."""
+    found = row.done[0].facts.get("router") if row.done else None
+    rows: Rows = []
+    for task, blocks in found.items() if isinstance(found, dict) else ():
+        for block, entry in sorted(blocks.items(), key=lambda item: parse_block(item[0])[0]):
+            layer, projection = parse_block(block)
+            load = " ".join(f"{value:.4g}" for value in entry["load"])
+            rows.append(
+                {
+                    "task": task, "layer": layer, "projection": projection, "block": block, "load": load,
+                    "entropy": entry.get("entropy"), "dead": entry.get("dead"),
+                }
+            )  # fmt: skip
+    return rows
+
+
+def draw_routing(rows: Rows, title: str) -> Figure:
+    """A panel a projection, a line a task; each layer's cell is divided among its experts. Lighter is more."""
+    tasks, layers = ([*dict.fromkeys(r[name] for r in rows)] for name in ("task", "layer"))
+    fullest = Counter(r["layer"] for r in rows).most_common(1)[0][0]  # knows the order that a layer without some lacks
+    ordered = [r for r in rows if r["layer"] == fullest] + rows
+    projections = [*dict.fromkeys(r["projection"] for r in ordered)]
+    grids = {p: np.full((len(tasks), len(layers) * _CELL), np.nan) for p in projections}
+    for r in rows:
+        load = np.array([float(x) for x in r["load"].split()])
+        start = layers.index(r["layer"]) * _CELL
+        width = _CELL - _GAP
+        expert = np.arange(width) * len(load) // width
+        share = load * len(load) / max(load.sum(), 1e-12)
+        grids[r["projection"]][tasks.index(r["task"]), start : start + width] = np.log2(np.maximum(share, 1e-3))[expert]
+    most = max(float(np.nanmax(np.abs(grid))) for grid in grids.values())
+    limit = int(np.clip(math.ceil(most), *_SCALE))
+    with matplotlib.rc_context(style.RC):
+        size = (9.5, 1.2 + len(projections) * (0.35 + 0.115 * len(tasks)))
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(len(projections), 1, squeeze=False, sharex=True)[:, 0]
+    colours = matplotlib.colormaps["cividis"].with_extremes(bad="white")
+    image: Any = None
+    for ax, projection in zip(axes, projections, strict=True):
+        extent = (-0.5, len(layers) - 0.5, len(tasks) - 0.5, -0.5)
+        image = ax.imshow(
+            np.ma.masked_invalid(grids[projection]), cmap=colours, vmin=-limit, vmax=limit, aspect="auto",
+            interpolation="nearest", extent=extent,
+        )  # fmt: skip
+        ax.set_yticks(range(len(tasks)), tasks, fontsize=6)
+        ax.set_ylabel(projection)
+        ax.grid(False)
+    step = max(1, round(len(layers) / 15))
+    centre = -_GAP / _CELL / 2
+    axes[-1].set_xticks([x + centre for x in range(0, len(layers), step)], layers[::step])
+    axes[-1].set_xlabel("Layer; within a layer its experts, white: no router")
+    bar = figure.colorbar(image, ax=list(axes), shrink=0.6, aspect=40, extend="both" if most > limit else "neither")
+    powers = range(-limit, limit + 1)
+    bar.set_ticks(list(powers), labels=[f"{2.0**p:g}" for p in powers])
+    bar.set_label("Load as a multiple of an even share")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    return figure
+
+
+def routing(group: Group) -> dict[str, tuple[Rows, Callable[[], Figure]]]:
+    """{file stem: (plotted rows, how to draw them)}, one for each method that has routers."""
+    found: dict[str, tuple[Rows, Callable[[], Figure]]] = {}
+
+    def add(row: Row) -> None:
+        if rows := routing_rows(row):
+            slug = "".join(c if c.isalnum() or c in ".-" else "-" for c in row.label).strip("-")
+            found[f"routing-{slug}"] = (rows, lambda: draw_routing(rows, f"Router load by task: {row.label}"))
+
+    for row in group.finished:
+        add(row)
+    return found

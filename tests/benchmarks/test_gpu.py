@@ -1,0 +1,143 @@
+"""What holds on a GPU alone. A rehearsal runs the same tests on the CPU, so that the card finds no slip of the pen."""
+
+from __future__ import annotations
+
+import os
+import random
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from baselines.lora import Lora
+from baselines.lora_smoe import LoraSMoE
+from baselines.molora import MoLora
+from benchmarks import batches, models
+from benchmarks.attention import UNASKED
+from benchmarks.examples import Example
+from benchmarks.gpu_pass import REHEARSAL
+from benchmarks.train import answer_loss, answer_width, train
+
+RANDOM = "random:llama:width=64:layers=2"
+OPTIONS = dict(learning_rate=1e-2, warmup_fraction=0.0, weight_decay=0.0, seed=0)
+
+
+@pytest.fixture
+def device():
+    if torch.cuda.is_available():
+        return "cuda"
+    if os.environ.get(REHEARSAL):
+        return "cpu"
+    pytest.skip("needs a CUDA device")
+
+
+@contextmanager
+def no_waiting(device):
+    """Inside, whatever makes the host wait for the GPU raises."""
+    if device == "cpu":
+        yield
+        return
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def drawn(lengths, answer=2):
+    rng = random.Random(0)
+    return [Example("t", tuple(rng.choices(range(256), k=n)), answer, False) for n in lengths]
+
+
+def probe(device):
+    found = batches.probe({"a": drawn([9, 12, 7]), "b": drawn([5, 14])}, 8, 4, 0)
+    return {t: [{k: v.to(device) for k, v in b.items()} for b in own] for t, own in found.items()}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("lengths", [(20, 11, 16, 7), (16, 16, 16, 16)], ids=["padded", "full"])
+@pytest.mark.parametrize(
+    "method",
+    [Lora(r=8), LoraSMoE(mean_experts=1), MoLora(balance_loss=0.01), MoLora(top_k=2)],
+    ids=["lora", "smoe", "balance", "top"],
+)
+def test_a_training_step_never_waits_for_the_device(device, method, lengths):
+    model = method.attach(models.load(RANDOM, "bfloat16", device)[0], probe(device), 8)
+    batch = batches.collate(drawn(lengths), 0), sum(lengths)
+    watch = no_waiting(device)
+
+    def progress(done, total):  # the first steps warm up; the losses are read after the last
+        if done == 2:
+            watch.__enter__()
+        if done == total:
+            watch.__exit__(None, None, None)
+
+    try:
+        losses, _ = train(model, method, [batch] * 8, total_steps=8, progress=progress, **OPTIONS)
+    finally:
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+    assert len(losses) == 8 and losses[-1] < losses[0]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_device_and_the_cpu_find_the_same_loss_and_gradients(device, dtype):
+    found = []
+    batch = batches.collate(drawn([20, 11, 16, 7]), 0)
+    reference = models.load(RANDOM, "float32", "cpu")[0]
+    for place, precision in (("cpu", "float32"), (device, dtype)):
+        model = models.load(RANDOM, precision, place)[0]
+        model.load_state_dict(reference.state_dict())  # random weights differ from one device to another
+        model = MoLora().attach(model, {}, 1)
+        torch.manual_seed(0)
+        for name, p in sorted(model.named_parameters()):
+            if "smoe_" in name:
+                p.data.copy_(0.1 * torch.randn(p.shape))
+        loss = answer_loss(model, {k: v.to(place) for k, v in batch.items()}, answer_width(batch))
+        loss.backward()
+        found.append({n: p.grad.float().cpu() for n, p in model.named_parameters() if p.grad is not None} | {"": loss})
+    close = dict(rtol=1e-3, atol=1e-4) if dtype == "float32" else dict(rtol=0.1, atol=0.02)
+    assert found[0].keys() == found[1].keys()
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name].detach().cpu(), value.detach(), **close)
+
+
+@pytest.mark.gpu
+def test_sensitivity_finds_the_same_scores_on_the_device(device):
+    from smoe import sensitivity
+
+    reference = models.load(RANDOM, "float32", "cpu")[0]
+    model = models.load(RANDOM, "float32", device)[0]
+    model.load_state_dict(reference.state_dict())
+    ours, theirs = (sensitivity(m, probe(place)).scores for m, place in ((model, device), (reference, "cpu")))
+    for task, own in theirs.items():
+        assert ours[task] == pytest.approx(own, rel=1e-2)
+
+
+@pytest.mark.parametrize("lengths", [(20, 11, 16, 7), (16, 16, 16, 16)], ids=["padded", "full"])
+def test_attention_that_asks_nothing_gives_what_sdpa_gives(lengths):
+    model = models.load(RANDOM, "float32", "cpu")[0]
+    batch = batches.collate(drawn(lengths), 0)
+    losses = []
+    for kind in ("sdpa", UNASKED, "eager"):
+        model.set_attn_implementation(kind)
+        assert model.config._attn_implementation == kind
+        losses.append(answer_loss(model, batch, answer_width(batch)).item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6) and losses[0] == pytest.approx(losses[2], rel=1e-5)
+
+
+def test_only_a_missing_mask_is_looked_at(monkeypatch):
+    from transformers import masking_utils
+
+    looks = []
+    monkeypatch.setattr(masking_utils, "fast_all", lambda mask: looks.append(mask) or mask.all())
+    model = models.load(RANDOM, "float32", "cpu")[0]
+    batch = batches.collate(drawn([16, 16]), 0)
+    for kind in (UNASKED, "sdpa"):
+        assert not looks
+        model.set_attn_implementation(kind)
+        model(input_ids=batch["input_ids"])
+        model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    assert looks

@@ -1,0 +1,33 @@
+"""`--profile paper` plans the main comparison and every ablation, each job once."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import paper
+from benchmarks.plan import PROFILES, Request, resolve
+
+
+def test_probes_that_the_training_documents_cannot_fill_are_left_out():
+    def probes(documents):
+        return [c["probe_documents"] for c in paper.studies(8, 30, documents) if c["methods"] == "smoe-released"]
+
+    assert probes(None) == [30, 60, 120, 240] and probes(100) == [30, 60] and probes(20) == []
+
+
+def test_the_plan_holds_every_study_and_no_job_twice():
+    specs = resolve(Request(profile="paper", model="tiny", device="cpu", seeds="0", train_documents=320, limit=1))
+    assert len({s.key for s in specs}) == len(specs)
+    own = [s for s in specs if s.method == "lora-smoe"]
+    assert sorted({s.probe_documents for s in own}) == [1, 2, 4, 8]
+    assert sorted(s.hyperparameters["mean_experts"] for s in own if s.probe_documents == 8) == pytest.approx(
+        [3.2, 4.0, 4.8, 5.6, 6.4]
+    )
+    assert {s.hyperparameters["shape"] for s in specs if s.method == "mola"} == set(paper.SHAPES)
+    assert {"smoe-type", "smoe-global", "smoe-attention", "smoe-mlp"} <= {s.method for s in specs}
+
+
+def test_the_profile_brings_its_models_and_its_methods():
+    assert PROFILES["paper"].models == ("Qwen/Qwen2.5-3B", "Qwen/Qwen2.5-7B")
+    with pytest.raises(ValueError, match="profile 'paper' chooses the methods itself"):
+        resolve(Request(profile="paper", model="tiny", methods="lora", device="cpu"))

@@ -1,0 +1,56 @@
+"""The figure of router loads holds the records' numbers and draws any number of experts and tasks."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from synthetic_records import PROJECTIONS, make_failed, make_record
+
+from reports.groups import make_groups
+from reports.routing import routing, routing_rows
+
+
+def _routed(method: str = "lora-smoe", tasks: tuple[str, ...] = ("boolq", "piqa"), layers: int = 3):
+    """A record whose blocks have 2 to 7 experts; the first layer's first projection has none."""
+    record = make_record(method, layers=layers)
+    blocks = [f"model.layers.{i}.{p}" for i in range(layers) for p in PROJECTIONS][1:]
+    loads = {b: [1 / (2 + i % 6)] * (2 + i % 6) for i, b in enumerate(blocks)}
+    loads[blocks[0]] = [0.9, 0.1]
+    router = {t: {b: {"load": load, "entropy": 0.5, "dead": 0} for b, load in loads.items()} for t in tasks}
+    return dataclasses.replace(record, facts={**record.facts, "router": router})
+
+
+def test_rows_hold_every_expert_of_every_block_and_task():
+    record = _routed()
+    (group,) = make_groups([record])
+    rows = routing_rows(group.rows[0])
+    assert len(rows) == sum(map(len, record.facts["router"].values()))
+    for row in rows:
+        load = record.facts["router"][row["task"]][row["block"]]["load"]
+        assert [float(x) for x in row["load"].split()] == pytest.approx(load, rel=1e-3)
+    assert rows[0]["load"] == "0.9 0.1" and rows[0]["dead"] == 0
+
+
+def test_panels_are_in_the_order_of_the_model_and_white_is_an_even_share():
+    (group,) = make_groups([_routed()])
+    ((stem, (_, draw)),) = routing(group).items()
+    figure = draw()
+    assert stem == "routing-lora-smoe"
+    assert [ax.get_ylabel() for ax in figure.axes[:7]] == ["q", "k", "v", "o", "gate", "up", "down"]
+    image = figure.axes[1].images[0]
+    assert image.get_clim() == (-2, 2)  # 0.1 of two experts is a fifth of an even share, beyond a quarter
+    assert float(image.get_array().max()) == pytest.approx(0.848, abs=1e-3)  # log2 of 0.9 * 2
+    figure.draw_without_rendering()
+
+
+def test_methods_without_a_router_have_no_figure():
+    odd = dataclasses.replace(make_record("molora", layers=1), facts={"router": None})
+    (group,) = make_groups([make_record("lora", layers=1), odd, make_failed("dora")])
+    assert routing(group) == {}
+
+
+def test_one_layer_and_one_task_can_be_drawn():
+    (group,) = make_groups([_routed("molora", ("boolq",), 1)])
+    for _, draw in routing(group).values():
+        draw().draw_without_rendering()
