@@ -104,7 +104,7 @@ def test_the_tuned_run_has_the_rate_that_won_and_the_grid_is_on_record(tuned):
     (lora,) = [r for r in final if r.spec.method == "lora"]
     winner = next(r for r in grid if r.spec.learning_rate == lora.spec.learning_rate)
     assert replace(winner.spec, split="evaluation") == lora.spec
-    assert "Learning rates" in done.stdout and "Grid (s)" in done.stdout
+    assert "Learning rates" in done.stdout and "Chosen" in done.stdout
     held = {(t, d) for r in grid for t, s in r.scores.items() for d in s.documents}
     assert not held & {(t, d) for r in final for t, s in r.scores.items() for d in s.documents}
     assert "Learning rates" in (next((out / "report").glob("*/main.md"))).read_text()

@@ -189,6 +189,7 @@ def browser(tmp_path_factory) -> Iterator[Any]:
     ):  # fmt: skip
         options.add_argument(f"--{switch}")
     started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    started.implicitly_wait(5)  # for what the page draws after a click
     yield started
     started.quit()
 
