@@ -103,7 +103,7 @@ def _allocator(method: Method) -> Allocator:
 def _started(plan: Stability, out: Path) -> Stability:
     """`plan` with what an earlier run finished. Raises StoreError for uncommitted code among committed results."""
     if out.resolve() == STABILITY and plan.environment.get("git_dirty"):
-        raise StoreError("uncommitted changes to tracked files: commit first, or choose another folder with --out")
+        raise StoreError("uncommitted code: commit first, or choose another folder with --out")
     path = out / f"{plan.name}.json"
     if path.is_file():
         try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ import typer
 from reports import arithmetic, style
 from reports.arithmetic import Shape, uniform
 from reports.canvas import new_figure
+from reports.draw import compare
 from results.environment import fingerprint
 from results.metrics import phase_peak_bytes
 from results.record import COST, Record
@@ -250,7 +252,8 @@ def _above_load(record: Record, phase: str) -> float | None:
 @app.command()
 def main(
     records: Annotated[Path, typer.Option(help="Folder of cost records.")] = RECORDS,
-    out: Annotated[Path, typer.Option(help="Folder to write into.")] = OUT,
+    out: Annotated[Path, typer.Option(help="Folder to write into, or to check.")] = OUT,
+    check: Annotated[bool, typer.Option("--check", help="Compare with a redraw; exit 1 on a difference.")] = False,
 ) -> None:
     """Fit and draw the laws of the cost records in a folder."""
     found = [r for r in Store(records).all() if r.spec.protocol == COST and r.status == "done"]
@@ -259,12 +262,24 @@ def main(
     except ValueError as error:
         print(f"{records.name}: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
+    if check:
+        with tempfile.TemporaryDirectory() as folder:
+            write(fitted, found, Path(folder))
+            if differing := compare(Path(folder), out):
+                print("\n".join([*differing, "redraw with: python -m reports.cost"]))
+                raise typer.Exit(1)
+        return print(f"{out.name} equals a redraw")
+    write(fitted, found, out)
+    print(out / "cost.md")
+
+
+def write(fitted: Sequence[Law], records: Sequence[Record], out: Path) -> None:
+    """The page, its numbers and its figures."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "cost.md").write_text(markdown(fitted, found), encoding="utf-8")
+    (out / "cost.md").write_text(markdown(fitted, records), encoding="utf-8")
     (out / "cost.csv").write_text(table(fitted), encoding="utf-8")
     for phase in PHASES:
         draw(fitted, phase, out)
-    print(out / "cost.md")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,10 @@ from results.record import RunSpec
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "transformers", "peft", "lm_eval", "datasets", "accelerate", "numpy")
 # What runs leave behind and reports draw from it: files that git tracks, but no part of the code that was measured.
-OUTPUTS = ("results/records", "results/stability", "results/speed", "results/baseline", "reports/out", "README.md")
+OUTPUTS = (
+    "results/records", "results/stability", "results/speed", "results/costs", "results/baseline", "reports/out",
+    "reports/out-cost", "reports/out-paper", "README.md",
+)  # fmt: skip
 PACKAGED = tuple(f"{name}/*.{kind}" for name in ("smoe", "baselines", "benchmarks") for kind in ("py", "yaml"))
 COMPARED = ("torch", "transformers", "peft", "lm_eval")  # a different minor version may move scores
 

