@@ -37,6 +37,16 @@ def test_what_was_freed_before_a_phase_does_not_count_for_it():
 
 
 @needs_proc
+def test_pages_of_libraries_do_not_count():
+    status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+    files = int(status["RssFile"].split()[0]) * 1024
+    with measure("cpu") as phase:
+        pass
+    assert 50 * 2**20 < meter.library_bytes() <= files  # torch alone has more
+    assert phase.cost.peak_resident_bytes + meter.library_bytes() == pytest.approx(meter.resident_peak(), rel=0.02)
+
+
+@needs_proc
 def test_the_memory_of_a_parent_does_not_show_in_its_child():
     program = "from benchmarks.meter import measure\nwith measure('cpu') as m: pass\nprint(m.cost.peak_resident_bytes)"
     held = torch.ones(4 * SIZE, dtype=torch.uint8)
