@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 FORMAT = "smoe-bundle-1"
 MANIFEST = "bundle.json"
@@ -120,7 +120,12 @@ def _extract(manifest: Manifest, parts: Sequence[Path], to: Path) -> None:
             for entry in archive:
                 if not entry.isfile() or entry.name not in expected:
                     raise BundleError(f"the archive holds {entry.name!r}, which {MANIFEST} does not name")
-                archive.extract(entry, draft, filter="data")
+                path = Path(draft, entry.name).resolve()
+                if not path.is_relative_to(Path(draft).resolve()):
+                    raise BundleError(f"{entry.name!r} leaves the folder it is unpacked in")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("wb") as file:  # the `filter` of tarfile.extract came with Python 3.11.4
+                    shutil.copyfileobj(cast(IO[bytes], archive.extractfile(entry)), file)
         for name, digest in expected.items():
             path = Path(draft, name)
             if not path.is_file() or sha256(path) != digest:

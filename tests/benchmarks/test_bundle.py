@@ -109,6 +109,13 @@ def test_an_archive_that_holds_more_than_its_manifest_says_is_refused(packed, tm
     assert not (tmp_path / "out" / "b").exists()
 
 
+def test_a_file_that_would_leave_the_folder_is_refused(files, tmp_path):
+    bundle.pack({"../../outside": files["a.txt"]}, tmp_path / "bundle", PART)
+    with pytest.raises(BundleError, match="leaves the folder"):
+        bundle.unpack(tmp_path / "bundle", tmp_path / "deep" / "out")
+    assert not list(tmp_path.rglob("outside"))
+
+
 def test_a_folder_without_a_bundle_is_refused_by_name(tmp_path):
     with pytest.raises(BundleError, match="holds no readable bundle.json"):
         bundle.read(tmp_path)
