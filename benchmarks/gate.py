@@ -2,7 +2,8 @@
 
 On a machine whose fingerprint differs from the baseline's, the baseline's commit is checked out beside this one (a git
 worktree), measured with the same interpreter in the same sitting, and compared instead: another processor is no reason
-to fail, nor to pass blindly. Exit status as that of `python -m benchmarks.compare`.
+to fail, nor to pass blindly. `--beside` does so always, since processors of one name may differ in the last bits. Exit
+status as that of `python -m benchmarks.compare`.
 
 `--update` measures a new baseline; commit what it writes. It wants a clean checkout, whose commit is then the one that
 other machines check out, so that commit has to stay in the history.
@@ -43,6 +44,7 @@ def main(
         Path | None, typer.Option(help=f"Records of this checkout's run of {' '.join(OPTIONS)}. [measured now]")
     ] = None,
     baseline: Annotated[Path, typer.Option(help="Folder.", show_default="results/baseline")] = BASELINE,
+    beside: Annotated[bool, typer.Option("--beside", help="Measure the baseline's commit here in any case.")] = False,
     update: Annotated[bool, typer.Option("--update", help="Measure a new baseline.")] = False,
     markdown: Markdown = None,
     junit: JUnit = None,
@@ -56,6 +58,8 @@ def main(
             ours = load(new) if new else measured(ROOT, Path(folder) / "new")
             require_this_checkout(ours)
             try:
+                if beside:
+                    raise RefusedError("the baseline is to be measured in the same sitting")
                 findings = compare(base, ours, LIMITS)
             except RefusedError as error:
                 commit = baseline_commit(base)

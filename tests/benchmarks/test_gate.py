@@ -74,6 +74,12 @@ def test_on_another_machine_the_baseline_s_commit_is_measured_beside_this_one(co
     assert len(git(root, "worktree", "list").splitlines()) == 1
 
 
+def test_the_baseline_s_commit_is_measured_on_its_own_machine_when_asked_for(command, repository):
+    _, old, _ = repository
+    result, measured = command(records(old), records, "--beside")
+    assert result.exit_code == 0 and measured == [(True, "new"), (False, "old")]
+
+
 def test_a_regression_is_found_on_either_machine(command, repository):
     _, old, new = repository
     for env in ({}, {"cpu_model": "Other CPU"}):
