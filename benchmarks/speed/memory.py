@@ -17,7 +17,7 @@ import torch
 
 from baselines.lora import Lora
 from baselines.method import Method
-from benchmarks.meter import measure, release, reset_resident_peak, resident_peak
+from benchmarks.meter import measure, own_peak, release, reset_resident_peak
 from benchmarks.speed.setting import Allocated, Setting, matched_lora, steps
 from results.environment import ROOT
 from smoe import sensitivity
@@ -50,7 +50,7 @@ def peak(what: str, file: str) -> tuple[int, int]:
     cuda = setting.device == "cuda"
     release()
     reset_resident_peak()
-    before = torch.cuda.memory_allocated() if cuda else resident_peak()
+    before = torch.cuda.memory_allocated() if cuda else own_peak()
     method: Method = Lora(r=given["rank"], alpha=2 * given["rank"])
     if what == "lora-smoe":
         method = Allocated(experts=given["experts"])
