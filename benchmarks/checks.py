@@ -1,38 +1,33 @@
 """The regression gate's rules: the records of two runs -> findings, one for each row and check.
 
-A row is one contestant: everything its spec asks but the seed, so another default of a hyperparameter makes another
-row. Its seeds are its repeats. Accuracy and time are judged relative to the reference method of the same side, since
-a library or a busy machine moves all methods together; the reference itself has only its own past to be judged by.
+Records are brought into rows by benchmarks/sides.py. Accuracy and time are judged relative to the reference method of
+the same side, since a library or a busy machine moves all methods together; the reference itself has only its own past
+to be judged by.
 
 The accuracy test is scipy's paired permutation test, exact where few documents changed. It asks another question than
 the reports' intervals do (one-sided, of a difference of differences), so no formula of `reports.stats` stands here
 twice, and `benchmarks` need not import `reports`.
 
 Beyond the house's protocol: the training loss. The same code on the same machine gives the same losses, so it shows a
-change of the computation after a few steps, where the accuracy of a small run shows nothing. The number of threads
-belongs to the fingerprint, since it moves memory, time and the last bits of every sum.
+change of the computation after a few steps, where the accuracy of a small run shows nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.stats import permutation_test
 
-from results import Record, RunSpec
-from results.environment import fingerprint
+from benchmarks.sides import Row, done, match, require_one_fingerprint, setting
+from results import Record
 from results.metrics import phase_peak_bytes, wall_seconds
 from results.record import COST, PHASES
 
 STATUSES = ("regression", "warning", "improvement", "new", "ok")
-_SPEC_FINGERPRINT = ("device", "dtype", "protocol", "source", "revisions", "own_tasks", "allocator")
-_OWN = ("method", "hyperparameters", "learning_rate", "probe_documents")  # may differ from the reference's
 _PROMPTS = ("prompt_hash",)
 _TRAINING = ("train_documents", "train_hash", "train_tokens", "truncated")
 _TIMED = ("allocate", "train", "evaluate")  # loading depends on what the disk has cached
@@ -67,25 +62,6 @@ class Finding:
     detail: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class Row:
-    """One contestant on both sides, its records by seed."""
-
-    spec: RunSpec  # of any seed
-    base: dict[int, Record] = field(default_factory=dict)
-    new: dict[int, Record] = field(default_factory=dict)
-
-    @property
-    def pairs(self) -> list[tuple[Record, Record]]:
-        """(base, new) of every seed finished on both sides."""
-        both = sorted(_done(self.base).keys() & _done(self.new).keys())
-        return [(self.base[seed], self.new[seed]) for seed in both]
-
-
-class RefusedError(ValueError):
-    """Two sides that cannot be compared; the message names the field, both values and the way out."""
-
-
 def compare(base: Sequence[Record], new: Sequence[Record], limits: Limits) -> list[Finding]:
     """Every finding, row by row. Raises RefusedError when the fingerprints of the two sides differ."""
     rows = match(base, new)
@@ -106,68 +82,12 @@ def compare(base: Sequence[Record], new: Sequence[Record], limits: Limits) -> li
     return findings
 
 
-def match(base: Sequence[Record], new: Sequence[Record]) -> dict[str, Row]:
-    """Rows by label: the method's name, with what tells it from other rows of the method. Raises RefusedError."""
-    rows: dict[str, Row] = {}
-    for records, side in ((base, "base"), (new, "new")):
-        for record in records:
-            row = rows.setdefault(_text(_asked(record.spec, ("seed",))), Row(record.spec))
-            getattr(row, side)[record.spec.seed] = record
-    if not any(row.base and row.new for row in rows.values()):
-        for field_name in _SPEC_FINGERPRINT:
-            old, now = (sorted({_text(getattr(r.spec, field_name)) for r in side}) for side in (base, new))
-            _require_equal(field_name, ", ".join(old), ", ".join(now))
-        raise RefusedError(
-            "BASE and NEW have no row in common: give records of the same suite, model, methods and sizes "
-            "(another default of a hyperparameter makes another row)"
-        )
-    labels = _labels([row.spec for row in rows.values()])
-    return dict(zip(labels, rows.values(), strict=True))
-
-
-def require_one_fingerprint(base: Sequence[Record], new: Sequence[Record]) -> None:
-    """Raise RefusedError unless records of one setting come from one machine, set of versions and set of documents."""
-    first: dict[str, dict[str, Any]] = {}
-    for side, records in (("BASE", base), ("NEW", new)):
-        for record in (r for r in records if r.status == "done"):
-            found = _fingerprint(record)
-            expected = first.setdefault(_setting(record.spec), found)
-            for name, value in found.items():
-                if side == "BASE" and value != expected[name]:
-                    raise RefusedError(
-                        f"BASE itself mixes records that differ in {name}: {expected[name]!r} and {value!r}; "
-                        "give the records of one sitting"
-                    )
-                _require_equal(name, expected[name], value)
-
-
-def _fingerprint(record: Record) -> dict[str, Any]:
-    """What has to agree beyond the spec, by name."""
-    found = fingerprint(record.environment, record.spec)
-    found["threads"] = record.environment.get("threads")
-    for task, score in (record.scores or {}).items():
-        described = record.data.get(task) or {}
-        documents = hashlib.sha256("".join(score.documents).encode()).hexdigest()[:12]
-        found[f"{task} task_version"] = described.get("task_version")
-        found[f"{task} metric"] = score.metric
-        found[f"{task} documents"] = f"{score.count}: {described.get('evaluation_hash')}, {documents}"
-    return {name: value for name, value in found.items() if name not in _SPEC_FINGERPRINT}
-
-
-def _require_equal(name: str, old: Any, now: Any) -> None:
-    if old != now:
-        raise RefusedError(
-            f"{name} differs: BASE has {old!r}, NEW has {now!r}; a difference of their numbers would say nothing. "
-            "Measure both on one machine with the same versions and data; python -m benchmarks.gate does that"
-        )
-
-
 # The checks: each returns the fields of a Finding, or None where there is nothing to check.
 
 
 def _job(label: str, row: Row, limits: Limits) -> Finding:
     """Whether every job that was finished in BASE is finished in NEW."""
-    lost = [seed for seed in _done(row.base) if seed not in _done(row.new)]
+    lost = [seed for seed in done(row.base) if seed not in done(row.new)]
     failed = [f"seed {s} failed: {r.error}" for s, r in sorted(row.new.items()) if r.status != "done"]
     found = dict(row=label, check="job", base=_counted(row.base), new=_counted(row.new), detail="; ".join(failed))
     if not row.base:
@@ -180,7 +100,7 @@ def _job(label: str, row: Row, limits: Limits) -> Finding:
         return Finding(status="warning" if limits.allow_missing else "regression", **found)
     if failed:
         return Finding(status="warning", **found)
-    return Finding(status="improvement" if len(_done(row.new)) > len(_done(row.base)) else "ok", **found)
+    return Finding(status="improvement" if len(done(row.new)) > len(done(row.base)) else "ok", **found)
 
 
 def _exact_checks(row: Row) -> list[dict[str, str] | None]:
@@ -331,7 +251,7 @@ def _judge(change: float, limit: float, warning: float | None = None) -> str:
 
 def _reference(row: Row, rows: Mapping[str, Row], limits: Limits) -> Row | None:
     """The finished row of the reference method with the same setting; of several the one of the row's learning rate."""
-    alike = [r for r in rows.values() if r.spec.method == limits.reference and _setting(r.spec) == _setting(row.spec)]
+    alike = [r for r in rows.values() if r.spec.method == limits.reference and setting(r.spec) == setting(row.spec)]
     found = [r for r in alike if r.pairs]
     return min(found, key=lambda r: r.spec.learning_rate != row.spec.learning_rate, default=None)
 
@@ -381,39 +301,10 @@ def _allocation(record: Record) -> dict[str, int]:
     return {f"{t} {b}".strip(): n for t, facts in adapters.items() for b, n in (facts.get("experts") or {}).items()}
 
 
-def _setting(spec: RunSpec) -> str:
-    """What the methods of one comparison share."""
-    return _text(_asked(spec, ("seed", *_OWN)))
-
-
-def _asked(spec: RunSpec, but: Sequence[str]) -> dict[str, Any]:
-    return {name: value for name, value in spec.to_json().items() if name not in but}
-
-
-def _labels(specs: Sequence[RunSpec]) -> list[str]:
-    """The method's name, followed by what tells its rows apart."""
-    settings = [{**_asked(s, ("hyperparameters", "method", "seed")), **s.hyperparameters} for s in specs]
-    labels = []
-    for spec, mine in zip(specs, settings, strict=True):
-        others = [o for o, s in zip(settings, specs, strict=True) if s.method == spec.method]
-        telling = sorted(n for n in set().union(*others) if len({_text(o.get(n)) for o in others}) > 1)
-        detail = ", ".join(f"{n}={_text(mine[n])}" for n in telling if n in mine)
-        labels.append(f"{spec.method} ({detail})" if detail else spec.method)
-    return labels
-
-
-def _done(records: Mapping[int, Record]) -> dict[int, Record]:
-    return {seed: r for seed, r in records.items() if r.status == "done"}
-
-
 def _counted(records: Mapping[int, Record]) -> str:
-    done = len(_done(records))
-    failed = f", {len(records) - done} failed" if len(records) > done else ""
-    return f"{done} done{failed}" if records else "none"
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    finished = len(done(records))
+    failed = f", {len(records) - finished} failed" if len(records) > finished else ""
+    return f"{finished} done{failed}" if records else "none"
 
 
 def _number(value: Any) -> str:

@@ -19,7 +19,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.checks import STATUSES, Finding, Limits, RefusedError, compare
+from benchmarks.checks import STATUSES, Finding, Limits, compare
+from benchmarks.sides import RefusedError
 from results import Record
 from results.record import RecordError
 from results.store import read

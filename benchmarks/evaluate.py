@@ -249,9 +249,8 @@ def score(metric: str, results: Mapping[str, Any], samples: list[Mapping[str, An
 
     written: answers were generated; "unparseable" is then the share of those in which the filter found none.
     """
-    first = (
-        samples[0].get("filter", "none") if samples else "none"
-    )  # of several readings of an answer, the first counts
+    # Of several readings of an answer, the first counts.
+    first = samples[0].get("filter", "none") if samples else "none"
     samples = [sample for sample in samples if sample.get("filter", first) == first]
     values = {key.split(",")[0]: value for key, value in results.items() if key.endswith(f",{first}")}
     metrics = {key: float(value) for key, value in values.items() if _is_number(value)}

@@ -195,6 +195,7 @@ def run(step: Step, out: Path, work: Path, limit: float, card: str, rehearse: bo
             done = _command(command, work / f"{step.name}.log", limit - (time.monotonic() - start), rehearse)
             body["commands"].append(done)
             statuses.append(done["status"])
+            _gather(work / "records", out / RECORDS)  # a node may be taken away in the middle of a step
             if done["status"] == "out of time":
                 break
         body["status"] = next((s for s in ("out of time", "failed") if s in statuses), "done")

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed.ratios import from_json, markdown
 from results import Record
 from results.metrics import macro_accuracy
 from results.store import Store
@@ -39,30 +40,12 @@ def summary(card: str, found: Sequence[tuple[Any, dict[str, Any] | None]], work:
                 )
     ratios = [row for body in results.values() for row in body.get("ratios", ())]
     if ratios:
-        parts.append(f"## Ratios, side by side\n\n{_ratios(ratios)}")
+        parts.append(f"## Ratios, side by side\n\n{markdown([from_json(row) for row in ratios])}")
     if entries := results.get("shapes", {}).get("entries"):
         parts.append(f"## Cost at published shapes, random weights\n\n{_shapes(entries)}")
     if records := [r for r in Store(work / "records").all() if r.status == "done"]:
         parts.append(f"## Commonsense\n\n{_records(records)}")
     return "\n".join(parts)
-
-
-def _ratios(rows: Iterable[dict[str, Any]]) -> str:
-    verdict = {True: "met", False: "missed", None: ""}
-    return _table(
-        ("ratio", "value", "middle half", "target", "", "detail"),
-        (
-            (
-                row["name"],
-                f"{row['value']:.3g}",
-                f"{row['low']:.3g} to {row['high']:.3g}",
-                "-" if row["bound"] is None else f"{row['direction']} {row['bound']:g}",
-                verdict[row["met"]],
-                row["detail"],
-            )
-            for row in rows
-        ),
-    )
 
 
 def _shapes(entries: Sequence[dict[str, Any]]) -> str:

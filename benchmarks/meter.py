@@ -83,7 +83,7 @@ def resident_peak() -> int | None:
         return None
 
 
-def library_bytes() -> int:
+def shared_library_bytes() -> int:
     """Resident bytes of shared libraries' files; what they wrote to for themselves is not among them. Linux only."""
     found = 0
     with open("/proc/self/smaps") as file:
@@ -101,7 +101,7 @@ def own_peak() -> int | None:
     """Peak resident bytes since the last reset without the pages of shared libraries, or None."""
     peak = resident_peak()
     try:
-        return None if peak is None else peak - library_bytes()
+        return None if peak is None else peak - shared_library_bytes()
     except (OSError, ValueError):
         return None
 

@@ -17,11 +17,12 @@ import datasets
 from benchmarks.documents import Doc, content, fingerprint, folder_hash, normalised, text_hash
 from benchmarks.embedded import EMBEDDED, read
 from benchmarks.registry import unknown
+from results.tuning import HELD_OUT
 
 SOURCES = ("embedded", "hub")
 OWN = "SMOE_TASKS"  # folders of one's own lm-eval tasks, separated like PATH
-SPLITS = ("evaluation", "held-out")  # what a job is scored on
-HELD_OUT = 5  # one training group in so many is held out to choose a learning rate on
+SPLITS = ("evaluation", HELD_OUT)  # what a job is scored on
+HELD_OUT_ONE_IN = 5  # training groups: one in so many is held out to choose a learning rate on
 
 
 def splits(
@@ -43,7 +44,7 @@ def splits(
     result = {}
     for task, (train, evaluate) in found.items():
         clean = [d for d in train if _group(task, d) not in seen]
-        if split == "held-out":
+        if split == HELD_OUT:
             kept = {group for d in clean if _is_kept(group := _group(task, d))}
             evaluate = [d for d in clean if _group(task, d) not in kept]
             clean = [d for d in clean if _group(task, d) in kept]
@@ -103,7 +104,7 @@ def _group(task: str, doc: Doc) -> str:
 
 
 def _is_kept(group: str) -> bool:
-    return bool(int(text_hash(f"held-out/{group}")[:8], 16) % HELD_OUT)
+    return bool(int(text_hash(f"{HELD_OUT}/{group}")[:8], 16) % HELD_OUT_ONE_IN)
 
 
 def _read(source: str, task: str, revisions: Mapping[str, str]) -> tuple[list[Doc], list[Doc]]:

@@ -7,7 +7,7 @@ four ablations: samples, budget, grouping, and the shape over the layers. What h
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -52,11 +52,17 @@ class Exhibit:
 
 def compared(group: Group) -> Group:
     """The group with one row a method, its ablations left out."""
+    main = usual(group, {row.method for row in group.rows}.difference(STUDIES))
+    return replace(main, rows=tuple(replace(row, label=row.method) for row in main.rows))
+
+
+def usual(group: Group, methods: Collection[str]) -> Group:
+    """The group with the usual row of each of `methods`, under its own label."""
     rows: dict[str, Row] = {}
     for row in group.rows:
-        if row.method not in STUDIES and (row.method not in rows or _usual(row)):
+        if row.method in methods and (row.method not in rows or _usual(row)):
             rows[row.method] = row
-    return replace(group, rows=tuple(replace(row, label=row.method) for row in rows.values()))
+    return replace(group, rows=tuple(rows.values()))
 
 
 def exhibits(group: Group) -> tuple[list[Exhibit], list[str]]:
@@ -135,7 +141,7 @@ def grouping_rows(group: Group) -> Rows:
             "method": s.row.label, "family": s.row.method, "grouping": _spec(s.row).hyperparameters.get("grouping"),
             "experts": sum(_experts(s.row).values()), **_accuracy(s),
         }
-        for s in _scored(compared_with(group, GROUPINGS))
+        for s in _scored(usual(group, GROUPINGS))
     ]  # fmt: skip
     return rows if len(rows) > 1 else []
 
@@ -143,7 +149,7 @@ def grouping_rows(group: Group) -> Rows:
 def shape_rows(group: Group) -> Rows:
     """Mean experts a block in each layer, and accuracy, of MoLA's shapes, LoRA-SMoE and MoLoRA."""
     own = [s for s in _scored(group) if s.row.method == "mola"]
-    own += [s for s in _scored(compared_with(group, (ABLATED, "molora"))) if own]
+    own += [s for s in _scored(usual(group, (ABLATED, "molora"))) if own]
     rows: Rows = []
     for s in own:
         layers: dict[int, list[int]] = {}
@@ -157,15 +163,6 @@ def shape_rows(group: Group) -> Rows:
             for layer, counts in sorted(layers.items())
         ]  # fmt: skip
     return rows
-
-
-def compared_with(group: Group, methods: Sequence[str]) -> Group:
-    """The usual row of each of `methods`, under its own label."""
-    rows: dict[str, Row] = {}
-    for row in group.rows:
-        if row.method in methods and (row.method not in rows or _usual(row)):
-            rows[row.method] = row
-    return replace(group, rows=tuple(rows.values()))
 
 
 def draw_samples(rows: Rows) -> Figure:

@@ -56,6 +56,12 @@ class Ratio:
         }
 
 
+def from_json(row: Mapping[str, Any]) -> Ratio:
+    """What `Ratio.to_json` wrote."""
+    target = Target(name=row["name"], bound=row["bound"], at_most=row["direction"] == "at most")
+    return Ratio(target=target, **{name: row[name] for name in ("value", "low", "high", "detail")})
+
+
 def ratio(target: Target, values: Sequence[float], detail: str) -> Ratio:
     """Summarise the ratios of the rounds."""
     low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else list(values) * 3

@@ -12,8 +12,9 @@ import pytest
 from synthetic_records import TASKS, make_failed, make_run
 from typer.testing import CliRunner
 
-from benchmarks.checks import Limits, RefusedError, compare, paired_p
+from benchmarks.checks import Limits, compare, paired_p
 from benchmarks.compare import app, as_junit, as_markdown
+from benchmarks.sides import RefusedError
 from reports.stats import paired_bootstrap
 from results.record import PHASES
 from results.store import Store

@@ -80,6 +80,28 @@ def test_the_baseline_s_commit_is_measured_on_its_own_machine_when_asked_for(com
     assert result.exit_code == 0 and measured == [(True, "new"), (False, "old")]
 
 
+@pytest.mark.parametrize(("sittings", "status"), [(1, 0), (2, 1)])
+def test_a_slower_phase_counts_when_a_second_sitting_finds_it_too(command, repository, sittings, status):
+    _, old, new = repository
+    measured_new = []
+
+    def here(commit):
+        found = records(commit)
+        measured_new.extend([commit] * (commit == new))
+        if commit == old or len(measured_new) > sittings:
+            return found
+        return [slower(r) if r.spec.method != "lora" else r for r in found]
+
+    def slower(record):
+        train = record.costs["train"]
+        longer = replace(train, wall_seconds=10 * train.wall_seconds + 100)
+        return replace(record, costs={**record.costs, "train": longer})
+
+    result, measured = command(records(old), here)
+    assert result.exit_code == status and "measuring both sides again" in result.stdout
+    assert measured == [(True, "new"), (False, "old"), (True, "new")]
+
+
 def test_a_regression_is_found_on_either_machine(command, repository):
     _, old, new = repository
     for env in ({}, {"cpu_model": "Other CPU"}):

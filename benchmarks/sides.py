@@ -1,0 +1,124 @@
+"""Two runs side by side: which records stand opposite which, and whether they may be compared at all.
+
+A row is one contestant: everything its spec asks but the seed, so another default of a hyperparameter makes another
+row. Its seeds are its repeats. The number of threads belongs to the fingerprint, since it moves memory, time and the
+last bits of every sum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from results import Record, RunSpec
+from results.environment import fingerprint
+
+_SPEC_FINGERPRINT = ("device", "dtype", "protocol", "source", "revisions", "own_tasks", "allocator")
+_OWN = ("method", "hyperparameters", "learning_rate", "probe_documents")  # may differ from the reference's
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One contestant on both sides, its records by seed."""
+
+    spec: RunSpec  # of any seed
+    base: dict[int, Record] = field(default_factory=dict)
+    new: dict[int, Record] = field(default_factory=dict)
+
+    @property
+    def pairs(self) -> list[tuple[Record, Record]]:
+        """(base, new) of every seed finished on both sides."""
+        both = sorted(done(self.base).keys() & done(self.new).keys())
+        return [(self.base[seed], self.new[seed]) for seed in both]
+
+
+class RefusedError(ValueError):
+    """Two sides that cannot be compared; the message names the field, both values and the way out."""
+
+
+def match(base: Sequence[Record], new: Sequence[Record]) -> dict[str, Row]:
+    """Rows by label: the method's name, with what tells it from other rows of the method. Raises RefusedError."""
+    rows: dict[str, Row] = {}
+    for records, side in ((base, "base"), (new, "new")):
+        for record in records:
+            row = rows.setdefault(text(_asked(record.spec, ("seed",))), Row(record.spec))
+            getattr(row, side)[record.spec.seed] = record
+    if not any(row.base and row.new for row in rows.values()):
+        for field_name in _SPEC_FINGERPRINT:
+            old, now = (sorted({text(getattr(r.spec, field_name)) for r in side}) for side in (base, new))
+            _require_equal(field_name, ", ".join(old), ", ".join(now))
+        raise RefusedError(
+            "BASE and NEW have no row in common: give records of the same suite, model, methods and sizes "
+            "(another default of a hyperparameter makes another row)"
+        )
+    labels = _labels([row.spec for row in rows.values()])
+    return dict(zip(labels, rows.values(), strict=True))
+
+
+def require_one_fingerprint(base: Sequence[Record], new: Sequence[Record]) -> None:
+    """Raise RefusedError unless records of one setting come from one machine, set of versions and set of documents."""
+    first: dict[str, dict[str, Any]] = {}
+    for side, records in (("BASE", base), ("NEW", new)):
+        for record in (r for r in records if r.status == "done"):
+            found = _fingerprint(record)
+            expected = first.setdefault(setting(record.spec), found)
+            for name, value in found.items():
+                if side == "BASE" and value != expected[name]:
+                    raise RefusedError(
+                        f"BASE itself mixes records that differ in {name}: {expected[name]!r} and {value!r}; "
+                        "give the records of one sitting"
+                    )
+                _require_equal(name, expected[name], value)
+
+
+def _fingerprint(record: Record) -> dict[str, Any]:
+    """What has to agree beyond the spec, by name."""
+    found = fingerprint(record.environment, record.spec)
+    found["threads"] = record.environment.get("threads")
+    for task, score in (record.scores or {}).items():
+        described = record.data.get(task) or {}
+        documents = hashlib.sha256("".join(score.documents).encode()).hexdigest()[:12]
+        found[f"{task} task_version"] = described.get("task_version")
+        found[f"{task} metric"] = score.metric
+        found[f"{task} documents"] = f"{score.count}: {described.get('evaluation_hash')}, {documents}"
+    return {name: value for name, value in found.items() if name not in _SPEC_FINGERPRINT}
+
+
+def _require_equal(name: str, old: Any, now: Any) -> None:
+    if old != now:
+        raise RefusedError(
+            f"{name} differs: BASE has {old!r}, NEW has {now!r}; a difference of their numbers would say nothing. "
+            "Measure both on one machine with the same versions and data; python -m benchmarks.gate does that"
+        )
+
+
+def setting(spec: RunSpec) -> str:
+    """What the methods of one comparison share."""
+    return text(_asked(spec, ("seed", *_OWN)))
+
+
+def _asked(spec: RunSpec, but: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in spec.to_json().items() if name not in but}
+
+
+def _labels(specs: Sequence[RunSpec]) -> list[str]:
+    """The method's name, followed by what tells its rows apart."""
+    settings = [{**_asked(s, ("hyperparameters", "method", "seed")), **s.hyperparameters} for s in specs]
+    labels = []
+    for spec, mine in zip(specs, settings, strict=True):
+        others = [o for o, s in zip(settings, specs, strict=True) if s.method == spec.method]
+        telling = sorted(n for n in set().union(*others) if len({text(o.get(n)) for o in others}) > 1)
+        detail = ", ".join(f"{n}={text(mine[n])}" for n in telling if n in mine)
+        labels.append(f"{spec.method} ({detail})" if detail else spec.method)
+    return labels
+
+
+def done(records: Mapping[int, Record]) -> dict[int, Record]:
+    return {seed: r for seed, r in records.items() if r.status == "done"}
+
+
+def text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
