@@ -39,10 +39,18 @@ class Allocator(ExpertMethod):
         )
 
     def matched(self, target_params: int, shapes: Shapes) -> Method:
+        self._leave_budget_to_match()
         return replace(self, mean_experts=None, total_experts=None, trainable_params=target_params)
 
     def matched_experts(self, total: int, shapes: Shapes) -> Method:
+        self._leave_budget_to_match()
         return replace(self, mean_experts=None, total_experts=total, trainable_params=None)
+
+    def _leave_budget_to_match(self) -> None:
+        """Raise ValueError for a budget of one's own, which would be overruled without a word."""
+        for name in ("mean_experts", "total_experts", "trainable_params"):
+            if (asked := getattr(self, name)) != getattr(type(self), name):
+                raise ValueError(f"{self.name}: --match sets the budget; leave it out, or {name}={asked}")
 
 
 def layers_of(shapes: Shapes) -> dict[int, list[str]]:

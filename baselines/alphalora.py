@@ -46,6 +46,8 @@ class AlphaLora(Allocator):
         blocks = find_blocks(model, self.target_modules)
         shapes = {name: block_shape(block) for name, block in blocks.items()}
         weights = {name: cast(torch.Tensor, block.weight) for name, block in blocks.items()}
+        if packed := next((name for name, w in weights.items() if not w.is_floating_point()), None):
+            raise ValueError(f"{self.name} reads the weights' spectrum, and {packed} is packed: leave --quantize out")
         exponents = {name: tail_exponent(eigenvalues(weight)) for name, weight in weights.items()}
         means = {layer: statistics.fmean(exponents[b] for b in own) for layer, own in layers_of(shapes).items()}
         experts = by_layer({layer: a**self.beta for layer, a in means.items()}, self.budget, shapes, self.r)

@@ -168,6 +168,8 @@ def _accuracy(row: Row, reference: Row | None, limits: Limits) -> dict[str, str]
     status = "ok"
     if abs(value) > limits.accuracy and p < limits.p:
         status = "regression" if value < 0 else "improvement"
+    elif _repeatable(row) and any(np.any(change) for change in _outcome_changes(row)):
+        status = "warning"  # too little to judge, and yet the same code answers the same
     which = "its own" if others is None else f"against {limits.reference}; its own {_points(own)}"
     old, now = (statistics.fmean(_accuracies(pair[i] for pair in row.pairs)) for i in (0, 1))
     return dict(
@@ -207,7 +209,7 @@ def _loss(row: Row, limits: Limits) -> dict[str, str] | None:
         return dict(check="training loss", status="regression", detail="nothing was trained")
     old, now = (statistics.fmean(statistics.fmean(p[i][len(p[i]) // 2 :]) for p in pairs) for i in (0, 1))
     change = now / old - 1
-    repeatable = all(r.environment.get("deterministic") is not False for pair in row.pairs for r in pair)
+    repeatable = _repeatable(row)
     status, detail = _judge(change, limits.loss if repeatable else 5 * limits.loss), ""
     if status == "ok" and repeatable and any(b != n for b, n in pairs):
         status, detail = "warning", "not equal bit for bit: the computation has changed"
@@ -215,6 +217,11 @@ def _loss(row: Row, limits: Limits) -> dict[str, str] | None:
         check="training loss", status=status, base=f"{old:.5f}", new=f"{now:.5f}", change=_percent(change),
         detail=detail,
     )  # fmt: skip
+
+
+def _repeatable(row: Row) -> bool:
+    """Whether the same code gives the same losses and outcomes bit for bit."""
+    return all(r.environment.get("deterministic") is not False for pair in row.pairs for r in pair)
 
 
 def _time(row: Row, reference: Row | None, phase: str, limits: Limits) -> dict[str, str] | None:

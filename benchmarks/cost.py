@@ -7,6 +7,7 @@ published shapes in the place of the widths and depths.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
@@ -15,7 +16,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks import assets
+from baselines.allocator import Allocator
+from baselines.experts import ExpertMethod
+from baselines.method import Method
+from benchmarks import assets, registry
 from benchmarks.plan import MAIN, Request, resolve
 from benchmarks.run import check_assets, print_plan, report, run
 from results import RunSpec
@@ -30,11 +34,8 @@ AXES: Mapping[str, tuple[int, ...]] = {
     "rank": (4, 8, 16, 32),
     "probe": (2, 4, 8),
 }
-UNMOVED: Mapping[str, tuple[str, ...]] = {  # axis -> methods to which it means nothing
-    "experts": ("frozen", "lora", "adalora"),
-    "rank": ("frozen",),
-    "probe": ("frozen", "lora", "adalora", "molora"),
-}
+EXPERTS = frozenset({"num_experts", "mean_experts"})  # hyperparameters by which a method has the size of a point
+RANK = frozenset({"r", "target_r"})
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -63,8 +64,8 @@ def main(
         Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     failed = run(specs, store)
-    report(specs, store)
-    raise typer.Exit(1 if failed else 0)
+    drawn = report(specs, store)
+    raise typer.Exit(1 if failed or not drawn else 0)
 
 
 def plan(methods: list[str], axes: list[str], models: list[str] | None, common: Mapping[str, Any]) -> list[RunSpec]:
@@ -76,7 +77,7 @@ def plan(methods: list[str], axes: list[str], models: list[str] | None, common: 
         values = (BASE[axis],) if models and axis in ("width", "layers") else (BASE[axis], *AXES[axis])
         for model, value, method in product(models or [""], values, methods):
             point = {**BASE, axis: value}
-            if method in UNMOVED.get(axis, ()) and value != BASE[axis]:
+            if value != BASE[axis] and not moves(axis, method):
                 continue
             request = Request(
                 suite="cost",
@@ -90,16 +91,32 @@ def plan(methods: list[str], axes: list[str], models: list[str] | None, common: 
     return list(specs.values())
 
 
+def moves(axis: str, method: str) -> bool:
+    """Whether the axis means anything to the method."""
+    if axis == "probe":
+        return issubclass(_class(method), Allocator)
+    names = {"experts": EXPERTS, "rank": RANK}.get(axis)
+    return names is None or not names.isdisjoint(_defaults(method))
+
+
 def sized(method: str, point: Mapping[str, int]) -> str:
     """The method as `--methods` reads it, at the size of a point; one without experts has the rank of all of them."""
     experts, rank = point["experts"], point["rank"]
-    settings = {
-        "lora": f"r={experts * rank}:alpha={2 * experts * rank}",
-        "adalora": f"target_r={experts * rank}:init_r={experts * rank * 3 // 2}",
-        "molora": f"r={rank}:alpha={2 * rank}:num_experts={experts}",
-        "lora-smoe": f"r={rank}:alpha={2 * rank}:mean_experts={experts}",
-    }
-    return f"{method}:{settings[method]}" if method in settings else method
+    known = _defaults(method)
+    if not issubclass(_class(method), ExpertMethod):
+        rank *= experts
+    sizes = {"r": rank, "alpha": 2 * rank} if "r" in known else {"target_r": rank, "init_r": rank * 3 // 2}
+    sizes |= dict.fromkeys(EXPERTS, experts)
+    return ":".join([method, *(f"{name}={value}" for name, value in sizes.items() if name in known)])
+
+
+def _defaults(method: str) -> dict[str, Any]:
+    """Hyperparameters of the method that have a value of their own."""
+    return {f.name: f.default for f in dataclasses.fields(_class(method)) if f.default is not None}
+
+
+def _class(method: str) -> type[Method]:
+    return registry.pick("method", method, registry.methods())
 
 
 if __name__ == "__main__":

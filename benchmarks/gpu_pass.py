@@ -60,8 +60,7 @@ def steps(work: Path, rehearse: bool) -> list[Step]:
     if rehearse:
         on = ["--model", "tiny", "--dtype", "float32", "--device", "cpu"]
         sizes = ["--width", "32", "--tokens", "16", "--effort", "0.05"]
-        few = "frozen,lora,lora-smoe,random-experts"
-        runs = [[*run, *on, "--methods", few, "--train-documents", "32", "--limit", "1"]]
+        runs = [[*run, *on, "--methods", every, "--train-documents", "32", "--limit", "1"]]
     else:
         on, sizes = ["--device", "cuda"], []
         # Seed by seed, so that every method has one when time is up; frozen has none to vary. Evaluation is the same in

@@ -38,7 +38,7 @@ def summary(card: str, found: Sequence[tuple[Any, dict[str, Any] | None]], work:
                 parts.append(
                     f"`{command['command']}`: {command['status']}, exit {command['exit']}\n\n```\n{said}\n```\n"
                 )
-    ratios = [row for body in results.values() for row in body.get("ratios", ())]
+    ratios = [row for body in results.values() for part in ("ratios", "compiled") for row in body.get(part, ())]
     if ratios:
         parts.append(f"## Ratios, side by side\n\n{markdown([from_json(row) for row in ratios])}")
     if entries := results.get("shapes", {}).get("entries"):

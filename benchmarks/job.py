@@ -66,6 +66,7 @@ def job(spec: RunSpec, progress: Progress, draft: Record) -> Record:
         add_cost(costs, "load", meter.cost)
         size = models.count(base)
         if not parts:
+            draft.environment["model_commit"] = getattr(base.config, "_commit_hash", None)  # type: ignore[index]
             dimensions = {"shape": synthetic.shape(base.config)} if spec.protocol == COST else {}
             tasks, chosen = training_data(spec, tokenizer, data)
         own = {name: tasks.get(name) for name in names}, {name: chosen[name] for name in names}
@@ -119,6 +120,7 @@ def adapter(
             warmup_fraction=spec.warmup_fraction,
             weight_decay=spec.weight_decay,
             seed=spec.seed,
+            compiled=spec.compiled,
             progress=lambda done, total: progress("train", done, total),
         )
     add_cost(costs, "train", meter.cost)
@@ -140,7 +142,7 @@ def adapter(
         trainable=trainable,
         experts=counts.get("experts"),
         router=counts.get("router"),
-        active_per_token=counts.get("active_per_token", trainable),
+        active_per_token=counts.get("active_per_token", counts.get("after_pruning", trainable)),
         after_pruning=counts.get("after_pruning", trainable),
         adapter_bytes=adapter_bytes(model),
     )

@@ -68,12 +68,12 @@ def load(
     """The frozen model in evaluation mode, and its tokeniser with a padding token.
 
     Attention is "eager" on a CPU, where it is about a third faster than SDPA forward and backward at the lengths of
-    these tasks, and SDPA elsewhere (benchmarks/attention.py), where no cache of keys and values is made in training
-    either. quantize: "4bit" is QLoRA's NF4 with double quantisation, "8bit" LLM.int8().
+    these tasks, and SDPA elsewhere (benchmarks/attention.py) where a model has it; there, no cache of keys and values
+    is made in training either. quantize: "4bit" is QLoRA's NF4 with double quantisation, "8bit" LLM.int8().
     """
     check(name)
     check_quantize(quantize, device)
-    kwargs: dict[str, Any] = dict(dtype=DTYPES[dtype], attn_implementation="eager" if device == "cpu" else UNASKED)
+    kwargs: dict[str, Any] = dict(dtype=DTYPES[dtype], attn_implementation=_attention(name, device, trust_remote_code))
     stored = dict(use_safetensors=True, trust_remote_code=trust_remote_code, **_quantized(quantize, dtype, device))
     if name == TINY or name.startswith(RANDOM):
         torch.manual_seed(0)  # the same "pretrained" weights in every job
@@ -125,6 +125,15 @@ def skeleton(name: str, trust_remote_code: bool = False) -> PreTrainedModel:
         raise ValueError(f"model {name!r}: {error}") from error
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+
+
+def _attention(name: str, device: str, trust_remote_code: bool) -> str:
+    """Eager on a CPU, and where SDPA would leave out a part of the model's attention (the soft caps of Gemma 2)."""
+    if device == "cpu":
+        return "eager"
+    model = skeleton(name, trust_remote_code)
+    capped = getattr(model.config, "attn_logit_softcapping", None) is not None
+    return UNASKED if model._supports_sdpa and not capped else "eager"
 
 
 def _quantized(quantize: str, dtype: str, device: str) -> dict[str, Any]:

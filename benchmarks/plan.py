@@ -15,10 +15,12 @@ from baselines.method import Method
 from benchmarks import examples, match, models, paper, registry, sources, synthetic
 from benchmarks.executors import ALLOCATORS
 from benchmarks.suite import Suite
+from benchmarks.train import check_compiler
 from results import Record, RunSpec
 from results.record import COST
 
 ADAPTERS = ("multi", "single")  # one for all tasks, or one for each
+SOURCE = sources.SOURCES[0]
 MAIN = ("frozen", "lora", "molora", "adalora", "lora-smoe")
 
 
@@ -30,6 +32,8 @@ class Profile:
     evaluation_limit: int | None  # documents a task
     seeds: int
     models: tuple[str, ...] = (models.EMBEDDED,)
+    source: str = SOURCE  # of its own models, as is the protocol; None: the suite's
+    protocol: str | None = None
     studies: bool = False  # several sets of methods and sizes, see benchmarks/paper.py
 
 
@@ -37,7 +41,15 @@ PROFILES: Mapping[str, Profile] = {
     "small": Profile(train_documents=320, evaluation_limit=16, seeds=1),
     "medium": Profile(train_documents=4000, evaluation_limit=200, seeds=1),
     "full": Profile(train_documents=None, evaluation_limit=None, seeds=3),
-    "paper": Profile(train_documents=None, evaluation_limit=None, seeds=3, models=paper.MODELS, studies=True),
+    "paper": Profile(
+        train_documents=None,
+        evaluation_limit=None,
+        seeds=3,
+        models=paper.MODELS,
+        source="hub",
+        protocol="generative",
+        studies=True,
+    ),  # fmt: skip
 }
 
 
@@ -49,7 +61,7 @@ class Request:
     tasks: str | None = None  # lm-eval tasks in place of a suite's
     methods: str | None = None
     model: str | None = None
-    source: str = "embedded"
+    source: str | None = None
     revision: str | None = None  # commits of hub data sets
     protocol: str | None = None
     profile: str = "small"
@@ -70,6 +82,7 @@ class Request:
     shares: str | None = None  # of each task in training
     quantize: str = "none"
     allocator: str = "heap"
+    compiled: bool = False
     trust_remote_code: bool = False
     match: str = "none"  # what is made equal over the methods: "params", "experts"
 
@@ -81,8 +94,11 @@ def resolve(request: Request) -> list[RunSpec]:
     """
     profile = registry.pick("profile", request.profile, PROFILES)
     specs: dict[str, RunSpec] = {}
+    own = request
+    if request.model is None:
+        own = replace(request, source=request.source or profile.source, protocol=request.protocol or profile.protocol)
     for model in (request.model,) if request.model is not None else profile.models:
-        for part in _parts(request, model, profile):
+        for part in _parts(own, model, profile):
             for spec in _resolve(part, model, profile):
                 specs.setdefault(spec.key, spec)
     return list(specs.values())
@@ -105,7 +121,7 @@ def _resolve(request: Request, model: str, profile: Profile) -> list[RunSpec]:
     """The specs of one model and one choice of methods."""
     suite = _suite(request)
     models.check(model)
-    source = request.source if suite.protocol != COST else synthetic.SOURCE
+    source = (request.source or SOURCE) if suite.protocol != COST else synthetic.SOURCE
     if source != synthetic.SOURCE:
         sources.check(source, suite.tasks)
     protocol = request.protocol or suite.protocol
@@ -134,6 +150,8 @@ def _resolve(request: Request, model: str, profile: Profile) -> list[RunSpec]:
     examples.shares({"a": 1}, 0, shares)  # knows them, and refuses others by name
     device = _device(request.device)
     models.check_quantize(request.quantize, device)
+    if request.compiled:
+        check_compiler(device)
     if request.allocator not in ALLOCATORS:
         raise registry.unknown("allocator", request.allocator, ALLOCATORS)
     if request.allocator != "heap" and device != "cpu":
@@ -175,6 +193,7 @@ def _resolve(request: Request, model: str, profile: Profile) -> list[RunSpec]:
             adapters=request.mixture,
             quantize=request.quantize,
             allocator=request.allocator,
+            compiled=request.compiled,
             trust_remote_code=request.trust_remote_code,
             revisions=revisions,
             own_tasks=own_tasks,

@@ -45,7 +45,9 @@ def main(
         str | None,
         typer.Option(help="smollm2-135m, tiny, random:<name>, a folder, a GGUF file or a hub id. [the profile's]"),
     ] = None,
-    source: Annotated[str, typer.Option(help="Where documents come from: embedded or hub.")] = DEFAULTS.source,
+    source: Annotated[
+        str | None, typer.Option(help="Where documents come from: embedded or hub. [the profile's: embedded]")
+    ] = None,
     revision: Annotated[
         str | None, typer.Option(help="Commits of hub data sets: cais/mmlu=0123abc. [the newest, recorded]")
     ] = None,
@@ -84,6 +86,9 @@ def main(
     allocator: Annotated[
         str, typer.Option(help="heap, or mapped: peak memory repeats within 1%, at up to twice the time. CPU only.")
     ] = DEFAULTS.allocator,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Train through torch.compile: pays in long runs on a GPU.")
+    ] = DEFAULTS.compiled,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let the model's repository run its own code.")
     ] = False,
@@ -115,8 +120,8 @@ def main(
     for spec in undecided:
         Console().print(f"{spec.method} seed {spec.seed}: left out, no job of its grid finished", style="red")
     failed += run(specs, store)
-    report([*grid_jobs, *specs], store)
-    raise typer.Exit(1 if failed or undecided else 0)
+    drawn = report([*grid_jobs, *specs], store)
+    raise typer.Exit(1 if failed or undecided or not drawn else 0)
 
 
 def run(specs: list[RunSpec], store: Store) -> int:
@@ -148,21 +153,21 @@ def print_plan(specs: list[RunSpec], grids: dict[str, list[RunSpec]], store: Sto
     print(json.dumps([*jobs, *({**s.to_json(), "key": None, "learning_rate": None} for s in undecided)], indent=1))
 
 
-def report(specs: list[RunSpec], store: Store) -> None:
-    """Print the table and draw the report, by the reports' own command, which needs the records alone."""
+def report(specs: list[RunSpec], store: Store) -> bool:
+    """Print the table and draw the report, by the reports' own command, which needs records alone; False: it failed."""
     here, folder = [sys.executable, "-m", "reports"], store.folder.resolve()
     if specs[0].protocol == COST:
         laws = [sys.executable, "-m", "reports.cost", "--records", str(folder), "--out", str(folder / "laws")]
-        subprocess.run(laws, cwd=ROOT, check=False)
-        return
+        return subprocess.run(laws, cwd=ROOT).returncode == 0
     with tempfile.NamedTemporaryFile("w", suffix=".json") as keys:
         json.dump([s.key for s in specs], keys)
         keys.flush()
-        subprocess.run([*here, "show", "--records", str(folder), "--keys-from", keys.name], cwd=ROOT, check=False)
+        shown = subprocess.run([*here, "show", "--records", str(folder), "--keys-from", keys.name], cwd=ROOT)
     committed = folder == RECORDS
     out = ROOT / "reports" / "out" if committed else folder / "report"
     options = [] if committed else ["--auto-split"]
-    subprocess.run([*here, "--records", str(folder), "--out", str(out), *options], cwd=ROOT, check=False)
+    done = subprocess.run([*here, "--records", str(folder), "--out", str(out), *options], cwd=ROOT)
+    return shown.returncode == done.returncode == 0
 
 
 def check_assets(specs: list[RunSpec]) -> None:

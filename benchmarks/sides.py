@@ -16,7 +16,7 @@ from typing import Any
 from results import Record, RunSpec
 from results.environment import fingerprint
 
-_SPEC_FINGERPRINT = ("device", "dtype", "protocol", "source", "revisions", "own_tasks", "allocator")
+_SPEC_FINGERPRINT = ("device", "dtype", "protocol", "source", "revisions", "own_tasks", "allocator", "compiled")
 _OWN = ("method", "hyperparameters", "learning_rate", "probe_documents")  # may differ from the reference's
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ from rich.progress import Progress
 from baselines.allocator import Allocator
 from baselines.method import Method, Probe
 from benchmarks import assets, batches, evaluate, examples, models, registry, sources
-from benchmarks.plan import parse_methods, parse_seeds
+from benchmarks.plan import parse_methods, parse_revisions, parse_seeds
 from results.environment import environment
 from results.record import RecordError
 from results.stability import STABILITY, Stability
@@ -36,6 +37,7 @@ def main(
     methods: Annotated[str, typer.Option(help="Allocators, with settings as in benchmarks.run.")] = "lora-smoe",
     model: Annotated[str, typer.Option(help="As in benchmarks.run.")] = models.EMBEDDED,
     source: Annotated[str, typer.Option(help="Where documents come from.")] = "embedded",
+    revision: Annotated[str | None, typer.Option(help="Commits of hub data sets, as in benchmarks.run.")] = None,
     samples: Annotated[str, typer.Option(help="Documents a task, several sizes.")] = "1,2,4,8,16",
     seeds: Annotated[str, typer.Option(help="Draws of the documents.")] = "0-4",
     dtype: Annotated[str, typer.Option(help=f"{', '.join(models.DTYPES)}.")] = "bfloat16",
@@ -52,6 +54,7 @@ def main(
         if min(sizes) < 1:
             raise ValueError(f"samples {samples!r} must be 1 or more")
         allocators = [_allocator(method) for method in parse_methods(methods)]
+        revisions = sources.revisions(source, chosen.tasks, parse_revisions(revision))
         plans = [
             _started(
                 Stability(
@@ -62,14 +65,14 @@ def main(
                     method=method.name,
                     hyperparameters=json.loads(json.dumps(dataclasses.asdict(method))),
                     max_length=max_length,
-                    environment=environment(),
+                    environment={**environment(), "revisions": revisions},
                 ),
                 out,
             )
             for method in allocators
         ]
         loaded, tokenizer = models.load(model, dtype, device)
-        documents = _documents(source, chosen.tasks)
+        documents = _documents(source, chosen.tasks, revisions)
         with Progress(console=console) as bars:
             bar = bars.add_task("allocations", total=len(plans) * len(sizes) * len(draws))
             for method, plan in zip(allocators, plans, strict=True):
@@ -112,15 +115,15 @@ def _started(plan: Stability, out: Path) -> Stability:
             path.replace(path.with_suffix(".json.broken"))
             Console(stderr=True).print(f"set aside: {error}", highlight=False)
         else:
-            # A file holds the allocations of one state of the code only.
-            if before.environment.get("git_commit") == plan.environment.get("git_commit"):
+            # A file holds the allocations of one state of the code and of the data sets only.
+            if all(before.environment.get(k) == plan.environment.get(k) for k in ("git_commit", "revisions")):
                 return before
     return plan
 
 
-def _documents(source: str, tasks: tuple[str, ...]) -> dict[str, tuple]:
+def _documents(source: str, tasks: tuple[str, ...], revisions: Mapping[str, str] | None) -> dict[str, tuple]:
     """task -> (lm-eval's task, its training documents)."""
-    objects = evaluate.task_objects(sources.splits(source, tasks))
+    objects = evaluate.task_objects(sources.splits(source, tasks, revisions=revisions))
     return {name: (task, evaluate.training_docs(task)) for name, task in objects.items()}
 
 

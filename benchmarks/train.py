@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import os
+import shutil
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +19,7 @@ from baselines.method import Attached, Method
 from benchmarks.batches import Batch
 
 CLIP = 1.0  # largest norm of the gradient over all trained parameters
-LOOK = 16  # steps between two looks at the loss on a GPU, each of which makes the host wait
+LOOK = 16  # steps between two looks at the loss on a GPU
 
 
 def answer_width(batch: Batch) -> int:
@@ -53,10 +57,12 @@ def train(
     warmup_fraction: float,
     weight_decay: float,
     seed: int,
+    compiled: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[float], int]:
     """Train what requires a gradient, in place; returns the loss of every step (without the penalty) and the tokens.
 
+    compiled: forward and backward through torch.compile, for any length of batch; the first steps compile.
     Raises FloatingPointError when a loss is not finite: the run is of no use from there on.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -69,10 +75,13 @@ def train(
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
     scheduler = get_linear_schedule_with_warmup(optimizer, round(warmup_fraction * total_steps), total_steps)
     losses: list[torch.Tensor] = []
+    # A GPU's loss is looked at when it has come by itself, at the next look, so that the host never waits for it.
+    seen = torch.zeros((), pin_memory=device.type == "cuda")
     tokens = 0
     model.train()
+    forward: Any = torch.compile(model, dynamic=True) if compiled else model
     for step, (batch, batch_tokens) in enumerate(batches, start=1):
-        loss = answer_loss(model, _moved(batch, device), answer_width(batch))
+        loss = answer_loss(forward, _moved(batch, device), answer_width(batch))
         penalty = method.penalty(model)
         accelerator.backward(loss if penalty is None else loss + penalty)
         torch.nn.utils.clip_grad_norm_(parameters, CLIP)
@@ -82,14 +91,25 @@ def train(
         optimizer.zero_grad()
         losses.append(loss.detach())
         tokens += batch_tokens
-        if device.type == "cpu" or step % LOOK == 0:
+        if device.type == "cpu":
             _check_finite(losses[-1], step)
+        elif step % LOOK == 0:
+            _check_finite(seen, step - LOOK)
+            seen.copy_(losses[-1], non_blocking=True)
         progress(step, total_steps)
     values = torch.stack(losses).tolist()
     for step, value in enumerate(values, start=1):
         _check_finite(torch.tensor(value), step)
     model.eval()
     return values, tokens
+
+
+def check_compiler(device: str) -> None:
+    """Raise ValueError where torch.compile has nothing to compile with."""
+    if device == "cpu" and not any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++"))):
+        raise ValueError("--compile on a CPU needs a C++ compiler: install g++ or leave --compile out")
+    if device == "cuda" and importlib.util.find_spec("triton") is None:
+        raise ValueError("--compile on a GPU needs triton: pip install triton, or leave --compile out")
 
 
 def _check_finite(loss: torch.Tensor, step: int) -> None:

@@ -3,8 +3,10 @@
 A product of (T, I) and (I, O) is 2 T I O operations. Forward, every block makes one with its weight, two with its
 adapter; attention makes two of (S, S) for each head. Backward, a frozen weight passes the gradient to its input (one
 product more, none for the first layer's q, k, v, whose input is not trained), an adapter to its weights and its input
-(two more each). Norms, activations and the router's softmax are left out: they are no matrix products. A test compares
-the counts with torch's own counter.
+(two more each). Norms, activations and the router's softmax are left out: they are no matrix products.
+
+Bytes of a training step: what lies there whatever the batch, and what the forward pass keeps for the backward pass,
+with eager attention. Tests compare operations with torch's own counter, and bytes with the tensors that autograd saves.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from results.record import Record
 
 ANSWER_TOKENS = 4  # of a synthetic document
 SHARED_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # blocks that read the same vectors
+TOLERANCE = 0.01  # AdaLoRA has a number for each rank besides; a matrix A that experts share is far outside
 TRAINED_BYTES = 16  # of a trained parameter in fp32: itself, its gradient, and Adam's two moments
 
 
@@ -68,7 +71,14 @@ def uniform(shape: Shape, rank: int, experts: int = 1) -> Adapter:
 
 
 def adapter_of(record: Record) -> Adapter | None:
-    """The adapter that a record trained; None where its hyperparameters do not tell."""
+    """The adapter that a record trained; None where its hyperparameters do not tell, or tell of another size."""
+    found = _told(record)
+    trained = record.parameters.trainable if record.parameters else 0
+    alike = found is not None and abs(found.params(shape_of(record)) - trained) <= TOLERANCE * trained
+    return found if alike else None
+
+
+def _told(record: Record) -> Adapter | None:
     shape, values = shape_of(record), record.spec.hyperparameters
     if experts := record.facts.get("experts"):
         columns = {}
@@ -133,6 +143,30 @@ def static_bytes(shape: Shape, adapter: Adapter, itemsize: int) -> float:
     """Bytes that lie there whatever the batch: the frozen weights, and what training keeps of every trained one."""
     embeddings = 2 * shape.vocabulary * shape.width
     return itemsize * (shape.block_params + embeddings) + TRAINED_BYTES * adapter.params(shape)
+
+
+def kept_bytes(shape: Shape, adapter: Adapter, tokens: int, rows: int, itemsize: int = 4) -> float:
+    """Bytes that the forward pass over `rows` documents keeps for the backward pass; at their peak they are all there.
+
+    Of a layer and token: the input of both norms and what they give to adapters (4 width), query, key, value and output
+    of every head (4 heads), a row of each head's probabilities (tokens), and the MLP's gate, its activation, up and
+    their product (4 mlp). Of an adapter: its low-rank product; with a router it is there twice, since gates scale it.
+    """
+    heads = shape.heads * shape.head
+    each = shape.layers * (4 * (shape.width + heads + shape.mlp) + shape.heads * tokens) + 2 * shape.width
+    each += sum(2 * (rank + router) if router else rank for rank, router in adapter.columns.values())
+    return float(itemsize * rows * (tokens * each + (ANSWER_TOKENS + 1) * shape.vocabulary))
+
+
+def expected_bytes(record: Record) -> float | None:
+    """Bytes of training beyond the loaded model; None where its adapter is not known, or nothing is trained."""
+    adapter = adapter_of(record)
+    if adapter is None or not adapter.columns:
+        return None
+    shape, spec = shape_of(record), record.spec
+    itemsize = 4 if spec.dtype == "float32" else 2
+    kept = kept_bytes(shape, adapter, spec.max_length, spec.batch_size, itemsize)
+    return TRAINED_BYTES * adapter.params(shape) + kept
 
 
 def expected(record: Record) -> dict[str, float] | None:

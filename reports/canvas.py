@@ -12,17 +12,19 @@ from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.markers import MarkerStyle  # noqa: E402
 from matplotlib.path import Path  # noqa: E402
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: E402
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator  # noqa: E402
 
 from reports import style  # noqa: E402
 
 Rows = list[dict[str, Any]]
 
 
-def new_figure(width: float, height: float, columns: int = 1, share_y: bool = False) -> tuple[Figure, Any]:
+def new_figure(
+    width: float, height: float, columns: int = 1, share_x: bool = False, share_y: bool = False
+) -> tuple[Figure, Any]:
     with matplotlib.rc_context(style.RC):
         figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, figure.subplots(1, columns, sharey=share_y)
+        return figure, figure.subplots(1, columns, sharex=share_x, sharey=share_y)
 
 
 def size(look: dict[str, Any], size: float) -> float:
@@ -60,11 +62,16 @@ def legend_right(ax: Axes) -> None:
 
 
 def log_axis(ax: Axes, values: list[float]) -> None:
-    """A logarithmic axis labelled with plain millions, at 1, 2 and 5."""
+    """A logarithmic axis labelled with plain millions: at 1, 2 and 5, or evenly where that would be too few."""
     ax.set_xscale("log")
     low, high = min(values), max(values)
-    ax.set_xlim(low / 1.5, high * 1.5)
-    ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+    room = max(1.1, (high / low) ** 0.1)
+    ax.set_xlim(low / room, high * room)
+    if high < 5 * low:
+        ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+        ax.xaxis.set_minor_locator(NullLocator())
+    else:
+        ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _count_text(x)))
 

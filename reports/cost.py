@@ -3,7 +3,8 @@
 Source: records of the cost suite (`python -m benchmarks.cost`), where one axis is varied at a time. Time is fitted as
 a power of the axis, a + b log x, and b stands beside the exponent of the operations counted from the shapes
 (reports/arithmetic.py) over the same points. Memory, a phase's peak above that of the loaded model, is fitted as a
-line, since it has parts that the axis does not move. Predictions for models that were not run are arithmetic alone.
+line, since it has parts that the axis does not move, and stands beside the line through the counted bytes. Predictions
+for models that were not run are arithmetic alone.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from results.store import Store
 RECORDS = Path(__file__).resolve().parent.parent / "results" / "costs"
 OUT = Path(__file__).resolve().parent / "out-cost"
 PHASES = ("allocate", "train", "evaluate")
+NARROW = "random:llama:"  # the model whose width and depth are varied
 FEWEST = 3  # points of a law
 LARGE: Mapping[str, Shape] = {
     "7B": Shape(layers=32, width=4096, mlp=11008, heads=32, kv_heads=32, head=128, vocabulary=32000),
@@ -51,15 +53,22 @@ app = typer.Typer(add_completion=False)
 class Law:
     """How one phase of one method grows along one axis, everything else at the base point."""
 
+    model: str  # published shape; empty for the narrow Llama, whose width and depth are axes
     method: str
     phase: str
     axis: str
-    points: tuple[tuple[float, float], ...]  # (value on the axis, measured), by value, repeats averaged
+    points: tuple[tuple[float, float], ...]  # (value on the axis, seconds), by value, repeats averaged
+    memory: tuple[tuple[float, float], ...]  # (value, bytes above the loaded model); empty where it was not measured
     exponent: float
     stderr: float | None  # None with two points to a line
     expected: float | None  # exponent of the counted operations; None where they do not move or are not known
     slope: float | None  # bytes for one more of the axis
     intercept: float | None
+    expected_slope: float | None  # of the counted bytes; training alone
+
+    @property
+    def label(self) -> str:
+        return f"{self.method}, {self.model}" if self.model else self.method
 
 
 def axes_of(record: Record) -> dict[str, float]:
@@ -90,17 +99,18 @@ def laws(records: Sequence[Record]) -> list[Law]:
         raise ValueError("no finished cost record; python -m benchmarks.cost makes them")
     check_alike(records)
     found = []
-    for method in sorted({r.spec.method for r in records}, key=style.method_rank):
-        mine = [(axes_of(r), r) for r in records if r.spec.method == method]
+    families = {(_published(r), r.spec.method) for r in records}
+    for model, method in sorted(families, key=lambda f: (f[0], style.method_rank(f[1]))):
+        mine = [(axes_of(r), r) for r in records if (_published(r), r.spec.method) == (model, method)]
         names = mine[0][0]
         base = {axis: Counter(axes[axis] for axes, _ in mine).most_common(1)[0][0] for axis in names}
         for axis in names:
             line = [(axes[axis], r) for axes, r in mine if all(axes[a] == base[a] for a in names if a != axis)]
-            found += [law for phase in PHASES if (law := _law(method, phase, axis, line)) is not None]
+            found += [law for phase in PHASES if (law := _law(model, method, phase, axis, line)) is not None]
     return found
 
 
-def _law(method: str, phase: str, axis: str, line: Sequence[tuple[float, Record]]) -> Law | None:
+def _law(model: str, method: str, phase: str, axis: str, line: Sequence[tuple[float, Record]]) -> Law | None:
     seconds = _means(line, lambda r: r.costs[phase].wall_seconds)
     if len(seconds) < FEWEST or min(y for _, y in seconds) < 1e-3:  # too short to be anything but noise
         return None
@@ -108,9 +118,19 @@ def _law(method: str, phase: str, axis: str, line: Sequence[tuple[float, Record]
     moves = len(operations) == len(seconds) and min(y for _, y in operations) > 0
     memory = _means(line, lambda r: _above_load(r, phase))
     slope, intercept = linear(memory) if len(memory) >= FEWEST else (None, None)
+    counted = _means(line, arithmetic.expected_bytes) if phase == "train" else []
+    expected_slope = linear(counted)[0] if len(counted) == len(memory) >= FEWEST else None
     exponent, stderr = power(seconds)
     expected = power(operations)[0] if moves else None
-    return Law(method, phase, axis, tuple(seconds), exponent, stderr, expected, slope, intercept)
+    return Law(
+        model, method, phase, axis, tuple(seconds), tuple(memory), exponent, stderr, expected, slope, intercept,
+        expected_slope,
+    )  # fmt: skip
+
+
+def _published(record: Record) -> str:
+    """The published shape that a record is of, for which width and depth are no axes; empty for the narrow Llama."""
+    return "" if record.spec.model.startswith(NARROW) else record.spec.model.removeprefix("random:")
 
 
 def linear(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -170,16 +190,22 @@ def markdown(found: Sequence[Law], records: Sequence[Record]) -> str:
         "the same points. Below it, time has parts that do not grow (calls, the optimiser, the head); above it, parts "
         "that grow faster than the products (softmax, copies).",
         "",
-        "| method | phase | axis | from - to | exponent | expected | memory for one more |",
-        "|---|---|---|---|---|---|---|",
+        "Memory is a phase's peak above that of the loaded model. Counted: what is trained, with its gradient and "
+        "Adam's moments, and what the forward pass keeps for the backward pass; temporary copies come on top.",
+        "",
+        "| method | phase | axis | from - to | exponent | expected | memory for one more | counted |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for law in found:
         error = "" if law.stderr is None else f" ± {law.stderr:.2f}"
         expected = "-" if law.expected is None else f"{law.expected:.2f}"
-        slope = "-" if law.slope is None else f"{law.slope / 1e6:+z.2f} MB"
+        slope, counted = (
+            "-" if value is None else f"{value / 1e6:+z.2f} MB" for value in (law.slope, law.expected_slope)
+        )
         span = f"{law.points[0][0]:g} - {law.points[-1][0]:g}"
         lines.append(
-            f"| {law.method} | {law.phase} | {law.axis} | {span} | {law.exponent:z.2f}{error} | {expected} | {slope} |"
+            f"| {law.label} | {law.phase} | {law.axis} | {span} | {law.exponent:z.2f}{error} | {expected} | {slope} "
+            f"| {counted} |"
         )
     lines += [
         "",
@@ -207,30 +233,42 @@ def table(found: Sequence[Law]) -> str:
     """Every measured point as CSV, with the exponent of its law."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "phase", "axis", "value", "seconds", "exponent", "stderr", "expected", "slope_bytes"])
+    writer.writerow(
+        ["method", "phase", "axis", "value", "seconds", "bytes_above_load", "exponent", "stderr", "expected"]
+        + ["slope_bytes", "expected_slope_bytes"]
+    )
     for law in found:
+        memory = dict(law.memory)
         for x, y in law.points:
-            numbers = (x, y, law.exponent, law.stderr, law.expected, law.slope)
-            writer.writerow([law.method, law.phase, law.axis, *("" if n is None else f"{n:.6g}" for n in numbers)])
+            numbers = (x, y, memory.get(x), law.exponent, law.stderr, law.expected, law.slope, law.expected_slope)
+            writer.writerow([law.label, law.phase, law.axis, *("" if n is None else f"{n:.6g}" for n in numbers)])
     return text.getvalue()
 
 
-def draw(found: Sequence[Law], phase: str, out: Path) -> Path | None:
-    """Seconds of a phase against every axis, both logarithmic; None where the phase has no law."""
-    mine = [law for law in found if law.phase == phase]
-    axes = list(dict.fromkeys(law.axis for law in mine))
+def draw(found: Sequence[Law], phase: str, what: str, out: Path) -> Path | None:
+    """What a phase takes, "seconds" or "memory", against every axis, both logarithmic; None where there is nothing."""
+    measured = [(law, law.points if what == "seconds" else law.memory) for law in found if law.phase == phase]
+    mine = [(law, own) for law, points in measured if (own := [(x, y) for x, y in points if y > 0])]
+    axes = list(dict.fromkeys(law.axis for law, _ in mine))
     if not axes:
         return None
     figure, parts = new_figure(2.6 * len(axes) + 1, 2.8, len(axes), share_y=True)
     with matplotlib.rc_context(style.RC):
+        looks = style.looks({law.label: law.method for law, _ in mine}.items())
         for part, axis in zip(np.atleast_1d(parts), axes, strict=True):
-            for law in (law for law in mine if law.axis == axis):
-                part.plot(*zip(*law.points, strict=True), label=law.method, **style.look(law.method))
+            for law, points in ((law, points) for law, points in mine if law.axis == axis):
+                scale = 1 if what == "seconds" else 1e-6
+                part.plot([x for x, _ in points], [scale * y for _, y in points], label=law.label, **looks[law.label])
             part.set(xscale="log", yscale="log", xlabel=axis)
-        np.atleast_1d(parts)[0].set_ylabel(f"{phase}, seconds")
+            ticks = sorted({x for law, points in mine if law.axis == axis for x, _ in points})
+            part.set_xticks(ticks, [f"{x:g}" for x in ticks])
+            part.minorticks_off()
+        unit = "seconds" if what == "seconds" else "MB above the loaded model"
+        np.atleast_1d(parts)[0].set_ylabel(f"{phase}, {unit}")
         np.atleast_1d(parts)[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-        file = out / f"{phase}.svg"
+        file = out / f"{phase}-{what}.svg"
         figure.savefig(file, metadata={"Date": None})
+        figure.savefig(file.with_suffix(".png"))
     return file
 
 
@@ -279,7 +317,8 @@ def write(fitted: Sequence[Law], records: Sequence[Record], out: Path) -> None:
     (out / "cost.md").write_text(markdown(fitted, records), encoding="utf-8")
     (out / "cost.csv").write_text(table(fitted), encoding="utf-8")
     for phase in PHASES:
-        draw(fitted, phase, out)
+        for what in ("seconds", "memory"):
+            draw(fitted, phase, what, out)
 
 
 if __name__ == "__main__":

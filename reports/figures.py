@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -19,6 +20,7 @@ from reports.canvas import Rows, in_order, legend_right, log_axis, method_axis, 
 from reports.groups import Group
 from reports.phases import draw_memory, draw_time, memory_rows, time_rows
 from reports.summary import contrasts, references, summarise
+from reports.tables import points_text
 
 TRADE_OFFS = {
     "trainable_params": ("Trainable parameters", "accuracy-parameters"),
@@ -47,6 +49,8 @@ def draw_trade_off(rows: Rows, cost: str, title: str) -> Figure:
     scale = 1e-6 if cost.endswith("_bytes") else 1.0
     many = False
     placed = [r for r in rows if cost != "trainable_params" or r[cost] > 0]
+    # Each mark is smaller than those below it, so that none hides another.
+    sizes = dict(zip([r["method"] for r in placed], np.linspace(11, 7.5, len(placed)), strict=True))
     for r in rows:
         look = looks[r["method"]]
         y = 100 * r["macro_accuracy"]
@@ -56,9 +60,10 @@ def draw_trade_off(rows: Rows, cost: str, title: str) -> Figure:
             )
             continue
         error = None if r["stderr"] is None else 100 * r["stderr"]
+        mark = size(look, sizes[r["method"]])
         ax.errorbar(
-            r[cost] * scale, y, yerr=error, color=look["color"], marker=look["marker"], markersize=size(look, 8),
-            capsize=2.5, linestyle="none", linewidth=1.1, markeredgecolor="white", markeredgewidth=0.6, zorder=3,
+            r[cost] * scale, y, yerr=error, color=look["color"], marker=look["marker"], markersize=mark,
+            capsize=mark / 3, linestyle="none", linewidth=1.1, markeredgecolor="white", markeredgewidth=0.6, zorder=3,
             label=r["method"],
         )  # fmt: skip
         points = [100 * float(x) for x in r["seeds"].split()]
@@ -68,17 +73,23 @@ def draw_trade_off(rows: Rows, cost: str, title: str) -> Figure:
                 markerfacecolor="white", markeredgewidth=0.8,
             )  # fmt: skip
             many = True
-    front = sorted((r[cost] * scale, 100 * r["macro_accuracy"]) for r in placed if r["front"])
-    if len(front) > 1:
-        ax.step(*zip(*front, strict=True), where="post", color="#777777", linewidth=1, zorder=1, label="Pareto front")
     ax.set_xlabel(TRADE_OFFS[cost][0])
     rings = "; rings: seeds" if many else ""
     ax.set_ylabel(f"Macro mean accuracy (%), ±1 st. error{rings}")
     if cost == "trainable_params" and placed:
         log_axis(ax, [r[cost] for r in placed])
+    front = sorted((r[cost] * scale, 100 * r["macro_accuracy"]) for r in placed if r["front"])
+    if len(front) > 1 and _spread(ax, front) > 0.04:  # a shorter one would be hidden by its own marks
+        ax.step(*zip(*front, strict=True), where="post", color="#777777", linewidth=1, zorder=1, label="Pareto front")
     ax.set_title(title, loc="left")
     legend_right(ax)
     return figure
+
+
+def _spread(ax: Axes, points: list[tuple[float, float]]) -> float:
+    """How far the points reach across or up, as a share of the axes."""
+    ax.autoscale_view()
+    return float(np.ptp((ax.transData - ax.transAxes).transform(points), axis=0).max())
 
 
 def loss_rows(group: Group) -> Rows:
@@ -128,10 +139,10 @@ def forest_rows(group: Group) -> Rows:
 
 
 def draw_forest(rows: Rows, title: str) -> Figure:
-    """A panel a reference; filled marks are significant after Holm's adjustment."""
+    """A panel a reference, all on one scale; filled marks are significant after Holm's adjustment."""
     names = list(dict.fromkeys(r["reference"] for r in rows))
     methods = sorted(in_order(rows), key=lambda m: next(r["order"] for r in rows if r["method"] == m))
-    figure, axes = new_figure(7.4, 1.5 + 0.29 * len(methods), columns=len(names), share_y=True)
+    figure, axes = new_figure(7.4, 1.5 + 0.29 * len(methods), columns=len(names), share_x=True, share_y=True)
     looks = style.looks({r["method"]: r["family"] for r in rows}.items())
     for ax, name in zip(np.atleast_1d(axes), names, strict=True):
         ax.axvline(0, color="#333333", linewidth=0.9)
@@ -176,19 +187,20 @@ def task_rows(group: Group) -> Rows:
 
 
 def draw_tasks(rows: Rows, title: str) -> Figure:
-    """Numbers are accuracies in percent, colours the difference in points."""
+    """Accuracies in percent, below each the difference in points; colours show it too, but not its sign in grey."""
     methods, tasks = in_order(rows), list(dict.fromkeys(r["task"] for r in rows))
     grid = np.full((len(methods), len(tasks)), np.nan)
-    figure, ax = new_figure(2.6 + 0.72 * len(tasks), 1.6 + 0.27 * len(methods))
+    figure, ax = new_figure(2.6 + 0.72 * len(tasks), 1.6 + 0.36 * len(methods))
     for r in rows:
         grid[methods.index(r["method"]), tasks.index(r["task"])] = 100 * r["difference"]
     limit = max(1.0, float(np.nanmax(np.abs(grid))))
     image = ax.imshow(grid, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
     for r in rows:
         x, y = tasks.index(r["task"]), methods.index(r["method"])
-        dark = abs(100 * r["difference"]) > 0.65 * limit
-        colour = "white" if dark else "black"
-        ax.text(x, y, f"{100 * r['accuracy']:.1f}", ha="center", va="center", fontsize=7.5, color=colour)
+        text = f"{100 * r['accuracy']:.1f}"
+        if r["method"] != r["against"]:
+            text += f"\n{points_text(r['difference'])}"
+        ax.text(x, y, text, ha="center", va="center", fontsize=7.5, color=style.ink(image.to_rgba(grid[y, x])))
     ax.set_xticks(range(len(tasks)), [t.replace("_", "\n") for t in tasks])
     ax.set_yticks(range(len(methods)), methods)
     ax.grid(False)

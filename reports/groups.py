@@ -27,7 +27,7 @@ from results.store import Store
 from results.tuning import HELD_OUT
 
 _TRAINING = ("mixture", "data_seed", "epochs", "batch_size", "max_length", "weight_decay", "warmup_fraction")
-_ASKED = ("evaluation_batch_size", "quantize", "allocator", "revisions", "own_tasks")
+_ASKED = ("evaluation_batch_size", "quantize", "allocator", "compiled", "revisions", "own_tasks")
 _UNPAIRED = ("tasks", "documents", "metrics")  # without these in common there is nothing to compare
 _DRAWN = ("documents", "training_data")
 _TRAINED = (*_TRAINING, "training_data")  # means nothing for a record that trained nothing
@@ -129,6 +129,7 @@ def agreement_fields(record: Record) -> dict[str, Any]:
     spec = record.spec
     fields = dict(fingerprint(record.environment, spec))
     fields["commit"] = record.environment.get("git_commit")
+    fields["threads"] = record.environment.get("threads")
     fields["tasks"] = list(spec.tasks)
     fields.update({name: getattr(spec, name) for name in _ASKED})
     scores = record.scores or {}

@@ -67,9 +67,10 @@ def draw_counts(rows: Rows, title: str, fact: str = "experts") -> Figure:
     colours = ["white", *(map_((i + 1) / (most + 1)) for i in range(most))]
     norm = BoundaryNorm(bounds, most + 1)
     discrete = matplotlib.colors.ListedColormap(colours)
-    figure, axes, image = _panels(rows, "method", fact, norm, discrete, numbers=True, most=most)
+    figure, axes, image = _panels(rows, "method", fact, norm, discrete, numbers=True)
     ticks = range(0, most + 1, max(1, most // 12))
-    figure.colorbar(image, ax=axes, label=fact.capitalize(), ticks=list(ticks), shrink=0.75, aspect=35)
+    bar = figure.colorbar(image, ax=axes, label=fact.capitalize(), ticks=list(ticks), shrink=0.75, aspect=35)
+    bar.minorticks_off()
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return figure
 
@@ -115,7 +116,7 @@ def _sorted_blocks(blocks: dict[str, Any]) -> list[tuple[str, Any, int, str]]:
 
 
 def _panels(
-    rows: Rows, panel: str, column: str, norm: Any, colours: Any, numbers: bool = False, most: int = 0
+    rows: Rows, panel: str, column: str, norm: Any, colours: Any, numbers: bool = False
 ) -> tuple[Figure, Any, Any]:
     """One image per value of `panel`: layers downwards, projections across."""
     names: Sequence[str] = list(dict.fromkeys(r[panel] for r in rows))
@@ -123,12 +124,12 @@ def _panels(
     projections = list(dict.fromkeys(r["projection"] for r in rows))
     across = min(len(names), 5 if len(names) in (5, 9, 10) or len(names) > 12 else 4)
     down = math.ceil(len(names) / across)
-    cell = 0.115 if len(layers) > 12 else 0.2
+    cell = 0.125 if len(layers) > 12 else 0.2
     with matplotlib.rc_context(style.RC):
         height = 1.0 + down * (0.75 + cell * len(layers))
         figure = Figure(figsize=(1.5 + across * max(1.5, 0.245 * len(projections)), height), layout="constrained")
         axes = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    image = None
+    image: Any = None
     for ax, name in zip(axes.flat, names, strict=False):
         grid = np.full((len(layers), len(projections)), np.nan)
         for r in rows:
@@ -141,8 +142,8 @@ def _panels(
         if numbers:
             for (y, x), value in np.ndenumerate(grid):
                 if not math.isnan(value) and value > 0:
-                    shade = "white" if value > 0.5 * most else "black"
-                    ax.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=5, color=shade)
+                    shade = style.ink(image.to_rgba(value))
+                    ax.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7, color=shade)
     for ax in list(axes.flat)[len(names) :]:
         ax.set_visible(False)
     for x, ax in enumerate(axes[0]):

@@ -80,7 +80,7 @@ def _group(group: Group, links: Links, columns: Sequence[str]) -> str:
         "Trade-off": _plot(group),
         "Differences": _tables(group, paired_table(group)[0], rows)
         or "<p>None: there is no finished lora or molora to compare with.</p>",
-        "Learning rates": _tables(group, tuning_table(group), rows),
+        "Learning rates": _tables(group, tuning_table(group), dict.fromkeys(rows, f"#{group.name}--records")),
         "Experts": _experts(group),
         "Sensitivity": _sensitivity(group),
         "Claims": _claims(group, links),
@@ -199,7 +199,10 @@ def _sensitivity(group: Group) -> str:
             about = f"highest: layer {top['layer']} {top['projection']}, {_brief(top['sensitivity'])}"
             found.append(_heat_map(task, about, own, "sensitivity", level, _brief, "quiet"))
         found.append("</div>\n")
-    note = f"Mean squared gradient norm of each block by task, first seed, one logarithmic scale. {_SCALE}"
+    note = (
+        f"Mean squared gradient norm of each block by task, first seed, one logarithmic scale. {_SCALE} "
+        "A map that is clicked, or reached with the Tab key, shows its numbers."
+    )
     return f'<p class="note">{note}</p>\n{"".join(found)}' if found else ""
 
 
@@ -216,7 +219,7 @@ def _heat_map(
     text: Callable[[Any], str],
     kind: str = "",
 ) -> str:
-    """A table of layers by projections; a coloured cell holds its number, hidden from the eye in a quiet map."""
+    """A table of layers by projections; a cell holds its number, which a quiet map shows in focus and in print."""
     layers, projections = ([*dict.fromkeys(r[key] for r in rows)] for key in ("layer", "projection"))
     values = {(r["layer"], r["projection"]): r[column] for r in rows}
     head = "".join(f'<th scope="col">{html.escape(p)}</th>' for p in projections)
@@ -239,7 +242,18 @@ def _heat_map(
 def _claims(group: Group, links: Links) -> str:
     verdicts = judge(group, load_claims())
     table = dataclasses.replace(ledger_table(group, verdicts), title="What was claimed, and what is here", notes=())
-    return html_table(table, {v.claim["name"]: _link(group, v.records, links) for v in verdicts if v.records}, "prose")
+    judged = {v.claim["name"]: v.records for v in verdicts if v.records}
+    text = html_table(table, {name: _link(group, keys, links) for name, keys in judged.items()}, "prose")
+    names = {r.key: f"{row.label}, seed {r.spec.seed}" for row in group.rows for r in row.done}
+    items = "".join(
+        f"<li>{html.escape(name)}: {'; '.join(_anchor(names[k], _link(group, [k], links)) for k in keys)}</li>"
+        for name, keys in judged.items()
+    )
+    return f"{text}<details><summary>Records of each claim</summary><ul>{items}</ul></details>" if items else text
+
+
+def _anchor(text: str, link: str) -> str:
+    return f'<a href="{html.escape(link)}">{html.escape(text)}</a>'
 
 
 def _environment(group: Group) -> str:

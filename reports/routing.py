@@ -6,7 +6,6 @@ nothing in common, so loads are never averaged over blocks: every block of every
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +21,8 @@ from reports.maps import parse_block
 
 _CELL = 120  # pixels of a block: most numbers of experts divide it
 _GAP = 12  # of them left empty between two layers
-_SCALE = 1, 2  # least and greatest reach of the colours, in powers of two: noise stays pale, an outlier hides nothing
+_INSIDE = 98  # percent of the loads that the colours tell apart: the few beyond, often far, would turn the rest grey
+_LEAST = 0.1  # powers of two that the colours reach at least: noise stays pale
 
 
 def routing_rows(row: Row) -> Rows:
@@ -56,10 +56,10 @@ def draw_routing(rows: Rows, title: str) -> Figure:
         expert = np.arange(width) * len(load) // width
         share = load * len(load) / max(load.sum(), 1e-12)
         grids[r["projection"]][tasks.index(r["task"]), start : start + width] = np.log2(np.maximum(share, 1e-3))[expert]
-    most = max(float(np.nanmax(np.abs(grid))) for grid in grids.values())
-    limit = int(np.clip(math.ceil(most), *_SCALE))
+    deviations = np.abs(np.stack([*grids.values()]))
+    limit = max(_LEAST, float(np.nanpercentile(deviations, _INSIDE)))
     with matplotlib.rc_context(style.RC):
-        size = (9.5, 1.2 + len(projections) * (0.35 + 0.115 * len(tasks)))
+        size = (9.5, 1.2 + len(projections) * (0.35 + 0.13 * len(tasks)))
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(len(projections), 1, squeeze=False, sharex=True)[:, 0]
     colours = matplotlib.colormaps["cividis"].with_extremes(bad="white")
@@ -70,17 +70,17 @@ def draw_routing(rows: Rows, title: str) -> Figure:
             np.ma.masked_invalid(grids[projection]), cmap=colours, vmin=-limit, vmax=limit, aspect="auto",
             interpolation="nearest", extent=extent,
         )  # fmt: skip
-        ax.set_yticks(range(len(tasks)), tasks, fontsize=6)
+        ax.set_yticks(range(len(tasks)), tasks, fontsize=7.5)
         ax.set_ylabel(projection)
         ax.grid(False)
     step = max(1, round(len(layers) / 15))
     centre = -_GAP / _CELL / 2
     axes[-1].set_xticks([x + centre for x in range(0, len(layers), step)], layers[::step])
     axes[-1].set_xlabel("Layer; within a layer its experts, white: no router")
-    bar = figure.colorbar(image, ax=list(axes), shrink=0.6, aspect=40, extend="both" if most > limit else "neither")
-    powers = range(-limit, limit + 1)
-    bar.set_ticks(list(powers), labels=[f"{2.0**p:g}" for p in powers])
-    bar.set_label("Load as a multiple of an even share")
+    bar = figure.colorbar(image, ax=list(axes), shrink=0.6, aspect=40, extend="both")
+    powers = [limit * part for part in (-1, -0.5, 0, 0.5, 1)]
+    bar.set_ticks(powers, labels=[f"{2.0**p:.2f}" for p in powers])
+    bar.set_label("Load as a multiple of an even share\n(the few beyond the ends have the ends' colours)")
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return figure
 

@@ -8,7 +8,7 @@ for a line on white, is darkened). With more methods than colours a colour retur
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 # Known methods in the order of every table and legend; a place gives the look, so that new ones are put at the end.
@@ -24,7 +24,8 @@ DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", "--", "-.", ":", (
 
 PHASE_COLOURS = {"load": "#BBBBBB", "allocate": "#E69F00", "train": "#0072B2", "evaluate": "#009E73"}
 PHASE_HATCHES = {"load": "", "allocate": "xx", "train": "//", "evaluate": ".."}
-PHASE_MARKERS = {"load": "s", "allocate": "X", "train": "o", "evaluate": "D"}
+# Drawn in this order; each mark juts out from under a later one, so that equal numbers are seen to be several.
+PHASE_MARKERS = {"load": "s", "allocate": "D", "train": "X", "evaluate": "^"}
 
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # shipped with matplotlib, so the same everywhere
@@ -66,6 +67,12 @@ def look(method: str) -> dict[str, Any]:
         "marker": MARKERS[(index + 5 * turn) % len(MARKERS)],
         "linestyle": DASHES[turn % len(DASHES)],
     }
+
+
+def ink(background: Sequence[float]) -> str:
+    """Black or white, whichever is read more easily on a colour (red, green, blue from 0 to 1)."""
+    weights = (0.2126, 0.7152, 0.0722)  # relative luminance; at 0.18 both have the same contrast (WCAG 2)
+    return "white" if sum(w * c**2.2 for w, c in zip(weights, background, strict=False)) < 0.18 else "black"
 
 
 def looks(rows: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:

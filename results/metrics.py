@@ -48,7 +48,7 @@ def unparseable(record: Record) -> float | None:
 
 
 def phase_peak_bytes(record: Record, phase: str) -> int | None:
-    """Peak of one phase: what the allocator gave out on CUDA, the resident size of the process on a CPU."""
+    """Peak of one phase: what the allocator gave out on CUDA, the resident memory of the process on a CPU."""
     cost = record.costs.get(phase)
     return None if cost is None else _peak(record, cost)
 

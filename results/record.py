@@ -65,6 +65,7 @@ class RunSpec:
     trust_remote_code: bool = False  # whether the model's repository may run code of its own
     revisions: Mapping[str, str] | None = None  # of every data set read from the hub, by its path: commit, or file hash
     own_tasks: str | None = None  # hash over the files of one's own lm-eval tasks
+    compiled: bool = False  # whether training steps go through torch.compile
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(self.tasks))
@@ -137,7 +138,8 @@ class Cost:
     tokens: int | None  # tokens that went through the model, padding left out
     peak_allocated_bytes: int | None  # CUDA allocator
     peak_reserved_bytes: int | None  # CUDA allocator
-    peak_resident_bytes: int | None  # VmHWM of the process
+    # The process's VmHWM, since commit bf20e1b less the resident pages of shared libraries (benchmarks/meter.py).
+    peak_resident_bytes: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

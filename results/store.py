@@ -167,12 +167,14 @@ def read(path: str | os.PathLike[str]) -> Record:
 
 
 def publish(record: Record, folder: str | os.PathLike[str] = RECORDS) -> Path:
-    """Put `record` among the committed ones. Raises StoreError if the code it ran was not committed."""
+    """Put `record` among the committed ones. Raises StoreError unless the code it ran is known to be committed."""
     _refuse_dirty(record.key, record.environment.get("git_dirty"))
     return Store(folder).save(record)
 
 
 def _refuse_dirty(what: str, dirty: bool | None) -> None:
+    if dirty is None:
+        raise StoreError(f"{what} is of no known commit (no git checkout); keep it in {SCRATCH.name}")
     if dirty:
         raise StoreError(
             f"{what} is measured with uncommitted code (git_dirty), so nobody could run it "

@@ -41,6 +41,11 @@ def test_every_source_file_says_why_it_exists() -> None:
     assert all(len(line.split(maxsplit=1)) == 2 for line in tree().splitlines() if line.strip())
 
 
+def test_the_readme_shows_all_of_the_example_of_a_task_of_ones_own() -> None:
+    shown = re.findall(r"```yaml\n(.*?)```", split_readme()[0], flags=re.DOTALL)
+    assert shown == [(ROOT / "examples/own_task/opposites.yaml").read_text(encoding="utf-8")]
+
+
 if __name__ == "__main__":
     before, _, after = split_readme()
     (ROOT / "README.md").write_text(before + BEGIN + tree() + END + after, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -30,24 +31,28 @@ def main(
 ) -> None:
     """Print ratios of time and memory, measured side by side, with their targets."""
     setting = Setting(device=device, model=model, dtype=dtype, width=width, tokens=tokens, effort=effort)
-    rows = measured(setting, only.split(",") if only else list(SUBJECTS))
+    rows: list[Ratio] = []
+    for found in measured(setting, only.split(",") if only else list(SUBJECTS)):
+        rows += found
+        if out:
+            record.write(out, rows, setting)  # a node may be taken away before the next one is done
     wide = Console().width if Console().is_terminal else 200
     Console(width=wide).print(table(rows))
-    if out:
-        record.write(out, rows, setting)
+    if out and rows:
         typer.echo(f"written: {out / 'speed.json'}, {out / 'speed.md'}")
 
 
-def measured(setting: Setting, names: list[str]) -> list[Ratio]:
-    """Measure the comparisons of those names, one after the other."""
-    rows = []
+def measured(setting: Setting, names: list[str]) -> Iterator[list[Ratio]]:
+    """Measure the comparisons of those names in turn; one that fails on the device is named and left out."""
     for name, prepare in [(name, registry.pick("comparison", name, SUBJECTS)) for name in names]:
         typer.echo(f"{name} ...", err=True)
-        subject = prepare(setting)
-        for _ in range(subject.rounds):
-            subject.round()
-        rows += subject.rows()
-    return rows
+        try:
+            subject = prepare(setting)
+            for _ in range(subject.rounds):
+                subject.round()
+            yield subject.rows()
+        except RuntimeError as error:  # out of memory, or whatever else a device says
+            typer.echo(f"{name}: {type(error).__name__}: {error}", err=True)
 
 
 if __name__ == "__main__":

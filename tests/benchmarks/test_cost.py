@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import cost, models, synthetic
+from baselines.experts import ExpertMethod
+from benchmarks import cost, models, registry, synthetic
 from benchmarks.batches import collate
 from benchmarks.examples import Example
 from benchmarks.job import attempt
@@ -67,6 +69,30 @@ def test_operations_of_the_sensitivity_are_those_that_torch_counts(tokens):
     assert 2 * arithmetic.scoring(shape, tokens) == pytest.approx(counted, rel=0.01)
 
 
+@pytest.mark.parametrize("tokens", [16, 80])
+@pytest.mark.parametrize("method", ["lora:r=6:alpha=12", "molora:r=4:alpha=8:num_experts=3"])
+def test_bytes_kept_for_the_backward_pass_are_those_that_autograd_saves(method, tokens):
+    model, _ = models.load(MODEL, "float32", "cpu")
+    shape = arithmetic.Shape(**synthetic.shape(model.config))
+    (contestant,) = parse_methods(method)
+    attached = contestant.attach(model, {}, 1).train()
+    adapter = arithmetic.uniform(shape, contestant.r, getattr(contestant, "num_experts", 1))
+    batch = document(tokens, rows=2)
+    weights = {t.untyped_storage().data_ptr() for t in (*attached.parameters(), *attached.buffers())}
+    saved = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = answer_loss(attached, batch, answer_width(batch))
+    counted = sum(size for place, size in saved.items() if place not in weights)
+    assert loss.requires_grad
+    assert arithmetic.kept_bytes(shape, adapter, tokens, rows=2) == pytest.approx(counted, rel=0.03)
+
+
 @pytest.fixture(scope="module")
 def record():
     return record_of("lora-smoe:mean_experts=2")
@@ -83,6 +109,9 @@ def test_the_arithmetic_reads_the_adapter_from_the_record(record):
     adapter, shape = arithmetic.adapter_of(record), arithmetic.shape_of(record)
     assert adapter.params(shape) == record.parameters.trainable
     assert arithmetic.static_bytes(shape, adapter, 4) > 4 * record.parameters.total
+    assert arithmetic.expected_bytes(record) == 16 * adapter.params(shape) + arithmetic.kept_bytes(
+        shape, adapter, 24, 8
+    )
     found = arithmetic.expected(record)
     assert found["allocate"] == 8 * 8 * arithmetic.scoring(shape, 24) and found["train"] > found["evaluate"] > 0
 
@@ -105,6 +134,18 @@ def test_every_axis_is_varied_alone_and_no_job_is_asked_for_twice():
     assert len(points) == 1 + sum(len(set(values) - {cost.BASE[axis]}) for axis, values in cost.AXES.items())
     assert all(sum(a != b for a, b in zip(point, base, strict=True)) <= 1 for point in points)
     assert {s.probe_documents for s in specs if s.method == "lora"} == {cost.BASE["probe"]}
+
+
+@pytest.mark.parametrize("name", registry.methods())
+def test_every_contestant_is_swept_along_the_axes_that_mean_something_to_it(name):
+    cls = registry.methods()[name]
+    specs = cost.plan([name], ["experts", "rank"], None, COMMON)
+    fields = {f.name for f in dataclasses.fields(cls)}
+    experts = issubclass(cls, ExpertMethod) and name != "mola"  # whose numbers are its shape's
+    assert len(specs) == 1 + 3 * experts + 3 * bool(fields & {"r", "target_r"})
+    ranks = {s.hyperparameters.get("target_r", s.hyperparameters.get("r")) for s in specs}
+    many = 1 if issubclass(cls, ExpertMethod) else cost.BASE["experts"]
+    assert ranks == ({None} if name in ("frozen", "full") else {many * r for r in cost.AXES["rank"]})
 
 
 def test_published_shapes_take_the_place_of_widths_and_depths():

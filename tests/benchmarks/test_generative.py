@@ -11,7 +11,7 @@ import datasets
 import pytest
 import torch
 
-from benchmarks import evaluate, examples, models, registry, sources, suite
+from benchmarks import evaluate, examples, job, models, registry, sources, suite
 from benchmarks.plan import Request, resolve
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "llm_adapters"  # published test sets
@@ -228,3 +228,17 @@ def test_a_suite_has_a_protocol_only_where_each_of_its_tasks_is_defined():
     other = suite.Suite(name="s", summary="-", tasks=("boolq", "sst2"), headline={"boolq": "acc", "sst2": "acc"})
     assert other.protocols == ("loglik",) and SUITE.protocols == ("loglik", "generative")
     assert other.metrics("loglik") == other.headline
+
+
+def test_a_job_records_a_score_and_the_rate_of_unparseable_answers_for_each_task(splits, monkeypatch):
+    monkeypatch.setattr(sources, "splits", lambda *_: cut(splits, 2))  # reading them all is what takes long
+    request = Request(
+        model="tiny", methods="lora", device="cpu", dtype="float32", protocol="generative", train_documents=8, limit=1
+    )
+    (spec,) = resolve(request)
+    record = job.attempt(spec, lambda phase, done, total: None)
+    assert (record.status, record.error) == ("done", None) and tuple(record.scores) == SUITE.tasks
+    for found in record.scores.values():
+        assert (found.metric, found.count, len(found.outcomes)) == ("exact_match", 1, 1) and 0 <= found.value <= 1
+        assert found.all_metrics["unparseable"] == 1.0  # a model of random weights writes no answer
+    assert len(record.losses) == 1 and record.costs["evaluate"].tokens > 8 * 32

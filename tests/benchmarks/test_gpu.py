@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from baselines.hydralora import HydraLora
 from baselines.lora import Lora
 from baselines.lora_smoe import LoraSMoE
 from baselines.molora import MoLora
@@ -16,9 +17,10 @@ from benchmarks import batches, models
 from benchmarks.attention import UNASKED
 from benchmarks.examples import Example
 from benchmarks.gpu_pass import REHEARSAL
-from benchmarks.train import answer_loss, answer_width, train
+from benchmarks.train import LOOK, answer_loss, answer_width, train
 
 RANDOM = "random:llama:width=64:layers=2"
+STEPS = 3 * LOOK  # the loss is looked at on the way
 OPTIONS = dict(learning_rate=1e-2, warmup_fraction=0.0, weight_decay=0.0, seed=0)
 
 
@@ -59,11 +61,11 @@ def probe(device):
 @pytest.mark.parametrize("lengths", [(20, 11, 16, 7), (16, 16, 16, 16)], ids=["padded", "full"])
 @pytest.mark.parametrize(
     "method",
-    [Lora(r=8), LoraSMoE(mean_experts=1), MoLora(balance_loss=0.01), MoLora(top_k=2)],
-    ids=["lora", "smoe", "balance", "top"],
+    [Lora(r=8), LoraSMoE(mean_experts=1), MoLora(balance_loss=0.01), MoLora(top_k=2), HydraLora()],
+    ids=["lora", "smoe", "balance", "top", "hydra"],
 )
 def test_a_training_step_never_waits_for_the_device(device, method, lengths):
-    model = method.attach(models.load(RANDOM, "bfloat16", device)[0], probe(device), 8)
+    model = method.attach(models.load(RANDOM, "bfloat16", device)[0], probe(device), STEPS)
     batch = batches.collate(drawn(lengths), 0), sum(lengths)
     watch = no_waiting(device)
 
@@ -74,11 +76,11 @@ def test_a_training_step_never_waits_for_the_device(device, method, lengths):
             watch.__exit__(None, None, None)
 
     try:
-        losses, _ = train(model, method, [batch] * 8, total_steps=8, progress=progress, **OPTIONS)
+        losses, _ = train(model, method, [batch] * STEPS, total_steps=STEPS, progress=progress, **OPTIONS)
     finally:
         if device == "cuda":
             torch.cuda.set_sync_debug_mode("default")
-    assert len(losses) == 8 and losses[-1] < losses[0]
+    assert len(losses) == STEPS and losses[-1] < losses[0]
 
 
 @pytest.mark.gpu

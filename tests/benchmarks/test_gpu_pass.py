@@ -201,6 +201,10 @@ def test_shapes_are_measured_for_every_adapter_method_and_go_on(monkeypatch, tmp
     body = json.loads(out.read_text())
     assert body["entries"][0] == first and body["entries"][1]["steps"]["1"]["tokens"] == sizes.tokens
     assert [row["bound"] for row in body["ratios"]] == [1.10, 1.0, 1.05, 1.0]
+    assert [row["name"].split(":")[0] for row in body["compiled"]] == [
+        "training step of lora",
+        "training step of lora-smoe",
+    ]
 
 
 def test_what_runs_out_of_memory_at_the_shapes_is_a_row(monkeypatch):

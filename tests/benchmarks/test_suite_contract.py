@@ -253,6 +253,17 @@ PINNED = {  # suite -> documents to train on and to evaluate on, and a hash over
         },
         "0d02a5121763af97",
     ),
+    "mixed": (  # not the three above: a question of openbookqa ("Which of the following is true?") is also one of MMLU
+        {
+            "boolq": (1600, 1670), "piqa": (886, 952), "social_iqa": (983, 971), "hellaswag": (5019, 5023),
+            "winogrande": (712, 555), "arc_easy": (570, 2376), "arc_challenge": (297, 1172), "openbookqa": (498, 500),
+            "sst2": (450, 422), "rte": (141, 136), "mrpc": (196, 212), "cb": (24, 32), "copa": (53, 47),
+            "sciq": (511, 489), "commonsense_qa": (568, 653), "mmlu_stem_pooled": (323, 3153),
+            "mmlu_humanities_pooled": (516, 4705), "mmlu_social_sciences_pooled": (328, 3077),
+            "mmlu_other_pooled": (325, 3107),
+        },
+        "185f9d0f704ea86d",
+    ),
 }  # fmt: skip
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from baselines.adalora import AdaLora
 from baselines.lora import Lora
 from baselines.method import Method
+from baselines.molora import MoLora
 from benchmarks import models
 from benchmarks import train as loop
 from benchmarks.batches import collate
@@ -125,6 +127,37 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step():
             model, Watched(), [(batch, 2)], total_steps=1, learning_rate=0.1, warmup_fraction=0.0, weight_decay=0.0,
             seed=0,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "method", [Lora(r=4), MoLora(r=4, num_experts=2), AdaLora(init_r=6, target_r=4)], ids=lambda m: m.name
+)
+def test_compiled_steps_train_as_plain_ones_for_batches_of_any_length(method, samples, monkeypatch):
+    compiled, compiler = [], torch.compile
+    monkeypatch.setattr(torch, "compile", lambda *a, **k: compiled.append(k) or compiler(*a, backend="aot_eager", **k))
+    stream = [(collate(samples[:n], 0), 0) for n in (4, 2, 3, 1, 4, 2)]
+    runs = []
+    for through in (False, True):
+        torch.compiler.reset()
+        torch.manual_seed(0)
+        model = method.attach(models.load(models.TINY, "float32", "cpu")[0], {}, len(stream))
+        runs.append(
+            loop.train(
+                model, method, stream, total_steps=len(stream), learning_rate=1e-2, warmup_fraction=0.0,
+                weight_decay=0.0, seed=0, compiled=through,
+            )[0]
+        )  # fmt: skip
+    assert compiled == [{"dynamic": True}]
+    assert runs[1] == pytest.approx(runs[0], rel=1e-4) and runs[0][-1] != pytest.approx(runs[0][0], rel=1e-3)
+
+
+def test_a_machine_without_a_compiler_refuses_to_compile(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="needs a C\\+\\+ compiler: install g\\+\\+ or leave --compile out"):
+        loop.check_compiler("cpu")
+    with pytest.raises(ValueError, match="needs triton"):
+        loop.check_compiler("cuda")
 
 
 def test_a_model_without_trainable_parameters_is_not_touched(tiny):

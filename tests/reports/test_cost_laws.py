@@ -41,7 +41,9 @@ def made(method="lora", seconds=1.0, peak=0, seed=0, length=64, r=32, width=256)
         "train": phase(seconds, peak),
         "evaluate": phase(0.1, 0),
     }
-    return replace(template, spec=spec, scores={}, costs=costs, facts={"shape": shape(width)})
+    size = arithmetic.Shape(**shape(width))
+    counts = replace(template.parameters, trainable=arithmetic.uniform(size, r).params(size))
+    return replace(template, spec=spec, scores={}, costs=costs, facts={"shape": shape(width)}, parameters=counts)
 
 
 @pytest.fixture
@@ -65,6 +67,9 @@ def test_a_law_is_found_again(records):
     assert length.exponent == pytest.approx(1.2) and length.stderr == pytest.approx(0, abs=1e-6)
     assert [x for x, _ in length.points] == [32, 64, 128, 256]
     assert length.slope == pytest.approx(5000) and length.intercept == pytest.approx(0, abs=1e-3)
+    counted = [arithmetic.expected_bytes(made(length=n)) for n in (32, 256)]
+    assert length.expected_slope == pytest.approx((counted[1] - counted[0]) / 224, rel=0.2)
+    assert law(found, "evaluate", "length").expected_slope is None
 
 
 def test_the_expected_exponent_is_that_of_the_counted_operations(records):
@@ -74,9 +79,26 @@ def test_the_expected_exponent_is_that_of_the_counted_operations(records):
     assert width.expected == pytest.approx(math.log(ratio[-1] / ratio[0]) / math.log(4), abs=0.1)
 
 
+def test_an_adapter_of_another_size_than_the_hyperparameters_tell_is_not_counted(records):
+    sharing = replace(records[0], parameters=replace(records[0].parameters, trainable=10))
+    assert arithmetic.expected(sharing) is None and arithmetic.expected_bytes(sharing) is None
+
+
 def test_an_axis_of_two_points_and_a_phase_too_short_to_time_have_no_law(records):
     found = cost.laws([r for r in records if r.facts["shape"]["width"] != 128])
     assert {one.axis for one in found} == {"length"} and {one.phase for one in found} == {"train", "evaluate"}
+
+
+def test_every_published_shape_has_laws_of_its_own(records):
+    def of(name, record):
+        return replace(record, spec=replace(record.spec, model=f"random:{name}"))
+
+    lengths = [r for r in records if r.facts["shape"]["width"] == 256]
+    found = cost.laws([*records, *(of(name, r) for name in ("Qwen2.5-3B", "Llama-2-7B") for r in lengths)])
+    trained = {(one.label, one.axis) for one in found if one.phase == "train"}
+    assert trained == {("lora", "width"), ("lora", "length")} | {
+        (f"lora, {name}", "length") for name in ("Qwen2.5-3B", "Llama-2-7B")
+    }
 
 
 def test_records_of_two_machines_are_refused_with_what_differs(records):
@@ -110,7 +132,8 @@ def test_the_command_writes_the_page_the_numbers_and_a_figure(records, tmp_path)
     page = (tmp_path / "out" / "cost.md").read_text()
     assert "| lora | train | length | 32 - 256 | 1.20 ± 0.00 |" in page and "| 70B | 1000 |" in page
     assert (tmp_path / "out" / "cost.csv").read_text().startswith("method,phase,axis,value,seconds")
-    assert (tmp_path / "out" / "train.svg").stat().st_size > 1000
+    drawn = [f"train-{what}.{kind}" for what in ("seconds", "memory") for kind in ("svg", "png")]
+    assert all((tmp_path / "out" / name).stat().st_size > 1000 for name in drawn)
     assert CliRunner().invoke(cost.app, [*arguments, "--check"]).exit_code == 0
     (tmp_path / "out" / "cost.csv").write_text("method\n")
     stale = CliRunner().invoke(cost.app, [*arguments, "--check"])

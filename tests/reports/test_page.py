@@ -132,6 +132,8 @@ def test_a_redraw_gives_the_same_bytes_and_check_sees_an_edit(tmp_path):
     others = {link for link in links if molora not in link}
     assert all(link.endswith("--records") for link in others) and others
     assert all(f'href="../../records/{r.key}.json"' in text for r in store.all())
+    named = text.split("Records of each claim")[1].split("</ul>")[0]
+    assert len(re.findall(f'href="../../records/{molora}.json">molora, seed 0<', named)) == named.count("molora, ")
     file.write_text(text.replace("molora", "MoLoRA", 1))
     result = run("--check")
     assert result.exit_code == 1 and "index.html: differs" in result.output
@@ -326,6 +328,22 @@ def test_dark_mode_and_print_apply(opened):
     assert colours(**dark) == ["rgb(20, 23, 26)", "rgb(236, 236, 236)"]
     assert colours(media="print", **dark)[0] == "rgb(255, 255, 255)"
     assert not _find(opened, ".controls").is_displayed()
+
+
+def test_the_numbers_of_a_quiet_map_need_no_mouse(opened):
+    def shown() -> bool:
+        script = (
+            "const s = getComputedStyle(arguments[0]); return parseFloat(s.fontSize) > 5 && s.color !== arguments[1]"
+        )
+        return opened.execute_script(script, cell, "rgba(0, 0, 0, 0)")
+
+    cell = _find(opened, ".heat.quiet tbody td")
+    assert not shown()
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert shown()
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    cell.click()  # a tap; the Tab key stops at the map as well
+    assert shown() and opened.switch_to.active_element == _find(opened, ".scroll:has(> .quiet)")
 
 
 def test_tables_can_be_read_without_javascript(browser, file):

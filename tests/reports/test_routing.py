@@ -32,16 +32,29 @@ def test_rows_hold_every_expert_of_every_block_and_task():
     assert rows[0]["load"] == "0.9 0.1" and rows[0]["dead"] == 0
 
 
-def test_panels_are_in_the_order_of_the_model_and_white_is_an_even_share():
-    (group,) = make_groups([_routed()])
+def test_panels_are_in_the_order_of_the_model_and_an_outlier_does_not_set_the_scale():
+    (group,) = make_groups([_routed(layers=6)])
     ((stem, (_, draw)),) = routing(group).items()
     figure = draw()
     assert stem == "routing-lora-smoe"
     assert [ax.get_ylabel() for ax in figure.axes[:7]] == ["q", "k", "v", "o", "gate", "up", "down"]
     image = figure.axes[1].images[0]
-    assert image.get_clim() == (-2, 2)  # 0.1 of two experts is a fifth of an even share, beyond a quarter
-    assert float(image.get_array().max()) == pytest.approx(0.848, abs=1e-3)  # log2 of 0.9 * 2
+    # One block in 41 is uneven: half of it, 0.1 of two experts, lies beyond the ends of the colours.
+    assert float(image.get_array().min()) == pytest.approx(-2.322, abs=1e-3)  # log2 of 0.1 * 2
+    assert image.get_clim() == pytest.approx((-0.848, 0.848), abs=1e-3)  # log2 of 0.9 * 2
     figure.draw_without_rendering()
+    bar = figure.axes[-1]
+    assert "beyond the ends" in bar.get_ylabel()
+    assert [text.get_text() for text in bar.get_yticklabels()] == ["0.56", "0.75", "1.00", "1.34", "1.80"]
+    assert min(text.get_fontsize() for ax in figure.axes for text in ax.get_yticklabels()) >= 7.5
+
+
+def test_loads_that_hardly_differ_stay_pale():
+    record = _routed()
+    even = {t: {b: {"load": [0.501, 0.499]} for b in blocks} for t, blocks in record.facts["router"].items()}
+    (group,) = make_groups([dataclasses.replace(record, facts={"router": even})])
+    ((_, draw),) = routing(group).values()
+    assert draw().axes[0].images[0].get_clim() == (-0.1, 0.1)
 
 
 def test_methods_without_a_router_have_no_figure():

@@ -119,6 +119,18 @@ def test_paired_table_compares_with_lora_and_molora():
     assert paired_table(_group([make_record("adalora")])) == ([], [])
 
 
+def test_a_device_in_use_by_somebody_else_is_said_below_the_costs():
+    idle = make_record("lora", env={"device_busy_bytes": None})
+    busy = [
+        make_record("molora", env={"device_busy_bytes": 600e6}),
+        make_record("dora", env={"device_busy_bytes": 9e9}),
+    ]
+    assert "Somebody else" not in markdown(main_tables(_group([idle]))[2])
+    text = markdown(main_tables(_group([idle, *busy]))[2])
+    assert "Somebody else used the device when 2 of 3 records were measured (at most 9,000 MB" in text
+    assert "resident memory of the process" in text
+
+
 def test_columns_can_be_chosen_and_unknown_ones_are_named():
     (table,) = main_tables(_group(make_run()), ["macro", "boolq", "router_params"])
     assert table.columns == ("Method", "Macro mean", "boolq", "Router")

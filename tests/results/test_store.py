@@ -172,8 +172,9 @@ def test_uncommitted_code_is_refused_before_anything_runs(tmp_path, monkeypatch,
     monkeypatch.setattr(results.store, "git_state", lambda root: ("c0ffee", dirty))
     Store(tmp_path).check_writable()  # any other folder takes what it is given
     monkeypatch.setattr(results.store, "RECORDS", tmp_path)
-    if dirty:
-        with pytest.raises(StoreError, match="what runs now is measured with uncommitted code.*commit first"):
+    if dirty is not False:
+        told = "what runs now is measured with uncommitted code.*commit first" if dirty else "of no known commit"
+        with pytest.raises(StoreError, match=told):
             Store(tmp_path).check_writable()
     else:
         Store(tmp_path).check_writable()
