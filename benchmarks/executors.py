@@ -142,6 +142,23 @@ def _path() -> str:
     return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
 
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, SIGTERM interrupts as Ctrl-C does, a KeyboardInterrupt with an argument; afterwards it is what it was.
+
+    Left behind, the handler would be inherited by processes forked later, which a pool ends by this very signal.
+    """
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt(signum)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def stop(child: subprocess.Popen) -> None:
     """End the child and whatever it started, gently first."""
     if child.stdin is not None:

@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import tarfile
@@ -25,7 +24,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.executors import ROOT, stop
+from benchmarks.executors import ROOT, interruptible, stop
 from benchmarks.gpu_summary import summary
 from benchmarks.registry import unknown
 from results.environment import private_command
@@ -125,21 +124,21 @@ def main(
     except ValueError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-    signal.signal(signal.SIGTERM, _interrupt)
     chosen = [step for step in found if step.name in names]
     deadline = time.monotonic() + 60 * budget_minutes if budget_minutes is not None else None
     plan(chosen, out, card, budget_minutes)
     restore(found, out, work)
     try:
-        for step in chosen:
-            if (before := recorded(out, step)) and before["status"] == "done":
-                continue
-            left = 60 * step.limit if deadline is None else min(60 * step.limit, deadline - time.monotonic())
-            if left < LEAST_SECONDS:
-                typer.echo(f"{step.name}: not started, the budget is spent")
-                continue
-            done = run(step, out, work, left, card, rehearse)
-            typer.echo(f"{step.name}: {done['status']} after {done['seconds'] / 60:.1f} minutes")
+        with interruptible():
+            for step in chosen:
+                if (before := recorded(out, step)) and before["status"] == "done":
+                    continue
+                left = 60 * step.limit if deadline is None else min(60 * step.limit, deadline - time.monotonic())
+                if left < LEAST_SECONDS:
+                    typer.echo(f"{step.name}: not started, the budget is spent")
+                    continue
+                done = run(step, out, work, left, card, rehearse)
+                typer.echo(f"{step.name}: {done['status']} after {done['seconds'] / 60:.1f} minutes")
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on")
     finally:
@@ -262,10 +261,6 @@ def _card() -> str:
     if done.returncode:
         raise ValueError("no CUDA device is available here; --rehearse runs all of it on the CPU")
     return done.stdout.strip()
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt(signum)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from rich.console import Console
 
 from benchmarks import assets, batches, examples, models, registry, sources, synthetic, tune
 from benchmarks.display import Display
-from benchmarks.executors import ROOT, LocalProcesses
+from benchmarks.executors import ROOT, LocalProcesses, interruptible
 from benchmarks.plan import PROFILES, Request, estimate_seconds, resolve
 from results import RunSpec
 from results.record import COST
@@ -126,12 +125,11 @@ def main(
 
 def run(specs: list[RunSpec], store: Store) -> int:
     """Run what is not finished. Returns the number of failed jobs; raises typer.Exit where it had to stop."""
-    signal.signal(signal.SIGTERM, _interrupt)
     finished = store.all()
     display = Display(specs, {s.key for s in specs if store.find(s)}, _estimates(specs, finished))
     failed = 0
     try:
-        with display:
+        with interruptible(), display:
             for record in LocalProcesses(store).run(specs, display.started):
                 display.ended(record)
                 failed += record.status == "failed"
@@ -221,10 +219,6 @@ def _estimates(specs: list[RunSpec], finished: list) -> dict[str, float | None]:
 def _shown(folder: Path) -> str:
     folder = folder.resolve()
     return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else str(folder)
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt(signum)
 
 
 if __name__ == "__main__":
