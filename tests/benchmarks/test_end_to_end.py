@@ -226,7 +226,11 @@ def test_a_new_seed_runs_only_the_new_jobs(mended, out):
 @contextlib.contextmanager
 def running(out, *arguments):
     """(process of the command, process of its first job), once the job has begun to load its model."""
-    parent = subprocess.Popen(command(out, *arguments), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        command(out, *arguments), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True,
+        # A shell gives its background jobs an ignored Ctrl-C, and so to tests that run in one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     child = None
     try:
         for line in parent.stdout:
