@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import paper
-from benchmarks.plan import PROFILES, Request, resolve
+from benchmarks import models, paper
+from benchmarks.plan import PROFILES, Request, parse_methods, resolve
 
 
 def test_probes_that_the_training_documents_cannot_fill_are_left_out():
@@ -17,13 +17,23 @@ def test_probes_that_the_training_documents_cannot_fill_are_left_out():
     assert probes(None) == [30, 60, 120, 240] and probes(100) == [30, 60] and probes(20) == []
 
 
+@pytest.mark.parametrize("name", ["Qwen2.5-3B", "Qwen2.5-7B"])
+def test_every_budget_is_one_that_the_paper_s_models_can_have(name):
+    model = models.skeleton(f"random:{name}")
+    changes = paper.studies(8, model.config.num_hidden_layers, None)
+    for methods in [c["methods"] for c in changes if "mean_experts" in c["methods"]]:
+        for method in parse_methods(methods):
+            method.check(model, [f"task{i}" for i in range(8)], 100)
+
+
 def test_the_plan_holds_every_study_and_no_job_twice():
     specs = resolve(Request(profile="paper", model="tiny", device="cpu", seeds="0", train_documents=320, limit=1))
     assert len({s.key for s in specs}) == len(specs)
     own = [s for s in specs if s.method == "lora-smoe"]
     assert sorted({s.probe_documents for s in own}) == [1, 2, 4, 8]
     assert sorted(s.hyperparameters["mean_experts"] for s in own if s.probe_documents == 8) == pytest.approx(
-        [3.2, 4.0, 4.8, 5.6, 6.4]
+        [3.2, 4.0, 4.8, 5.6, 6.4],
+        abs=1 / 28,  # half an expert over the 14 blocks
     )
     assert {s.hyperparameters["shape"] for s in specs if s.method == "mola"} == set(paper.SHAPES)
     assert {"smoe-type", "smoe-global", "smoe-attention", "smoe-mlp"} <= {s.method for s in specs}
