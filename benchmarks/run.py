@@ -86,7 +86,7 @@ def main(
         str, typer.Option(help="heap, or mapped: peak memory repeats within 1%, at up to twice the time. CPU only.")
     ] = DEFAULTS.allocator,
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Train through torch.compile: pays in long runs on a GPU.")
+        bool, typer.Option("--compile", help="Train through torch.compile; the first steps compile.")
     ] = DEFAULTS.compiled,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let the model's repository run its own code.")
