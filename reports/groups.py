@@ -31,6 +31,11 @@ _ASKED = ("evaluation_batch_size", "quantize", "allocator", "compiled", "revisio
 _UNPAIRED = ("tasks", "documents", "metrics")  # without these in common there is nothing to compare
 _DRAWN = ("documents", "training_data")
 _TRAINED = (*_TRAINING, "training_data")  # means nothing for a record that trained nothing
+# The settings that tell a method's own row from its ablations, for methods that have some.
+USUAL: dict[str, dict[str, Any]] = {
+    "lora-smoe": {"mean_experts": 4.0, "probe_documents": 8},
+    "mola": {"shape": "inverted-triangle"},
+}
 _ROW = ("method", "hyperparameters", "learning_rate", "probe_documents", "adapters")
 
 
@@ -122,6 +127,12 @@ def make_groups(
         else:
             groups.append(_group(identity[0], part, shared, differing))
     return groups
+
+
+def usual_record(record: Record) -> bool:
+    """Whether the record is its method's own, and no ablation of it."""
+    settings = {**record.spec.hyperparameters, "probe_documents": record.spec.probe_documents}
+    return all(settings.get(name) in (value, None) for name, value in USUAL.get(record.spec.method, {}).items())
 
 
 def agreement_fields(record: Record) -> dict[str, Any]:
@@ -225,7 +236,7 @@ def _group(name: str, records: Sequence[Record], shared: dict[str, Any], differi
         if len(set(row.seeds)) < len(row.done):
             keys = ", ".join(r.key for r in row.done)
             raise MixedError(f"{name}: {row.label} has one seed twice, with specs that differ elsewhere: {keys}")
-    made.sort(key=lambda row: (method_rank(row.method), row.label))
+    made.sort(key=lambda row: (method_rank(row.method), not usual_record((row.done or row.failed)[0]), row.label))
     spec = next((r.spec for r in records if r.spec.epochs), records[0].spec)
     title = (
         f"{spec.suite}, {spec.model.rstrip('/').split('/')[-1]}, {spec.protocol} protocol, "

@@ -21,7 +21,7 @@ from reports import style
 from reports.canvas import Rows, in_order, method_axis, new_figure, size
 from reports.draw import compare, replacing, write_figure, write_text
 from reports.figures import figures
-from reports.groups import Group, Row
+from reports.groups import USUAL, Group, Row, usual_record
 from reports.maps import maps, parse_block
 from reports.render import latex, markdown
 from reports.stability import overlap
@@ -30,11 +30,6 @@ from reports.tables import main_tables
 
 ABLATED = "lora-smoe"
 GROUPINGS = (ABLATED, "smoe-type", "smoe-global", "smoe-attention", "smoe-mlp")
-# The settings that tell a method's own row from its ablations, for methods that have some.
-USUAL: dict[str, dict[str, Any]] = {
-    ABLATED: {"mean_experts": 4.0, "probe_documents": 8},
-    "mola": {"shape": "inverted-triangle"},
-}
 ACCURACY = "Macro mean accuracy (%), ±1 st. error"
 STUDIES = ("smoe-released", "smoe-type", "smoe-global", "smoe-attention", "smoe-mlp", "smoe-proportional")
 
@@ -315,9 +310,7 @@ def _samples(s: Summary) -> float:
 
 
 def _usual(row: Row) -> bool:
-    spec = _spec(row)
-    settings = {**spec.hyperparameters, "probe_documents": spec.probe_documents}
-    return all(settings.get(name) == value for name, value in USUAL.get(row.method, {}).items())
+    return usual_record((row.done or row.failed)[0])
 
 
 def _budget_is_usual(row: Row) -> bool:
