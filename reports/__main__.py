@@ -51,6 +51,7 @@ def report(
         return
     from reports import draw  # matplotlib is slow to import and the other commands do without
 
+    _keep_committed(records, out, OUT, check)
     groups = _groups(records, suite, split_by, allow, auto_split)
     chosen = None if columns is None else [c.strip() for c in columns.split(",") if c.strip()]
     links = draw.record_links(groups, records or [RECORDS], out)
@@ -163,6 +164,7 @@ def paper(
     """The set of tables and figures of the LoRA-SMoE paper, each with the records it came from."""
     from reports.paper import check_paper, draw_paper
 
+    _keep_committed(records, out, PAPER, check)
     groups = _groups(records, suite, split_by, allow)
     try:
         if check:
@@ -207,6 +209,14 @@ def power(
             print(f"  with {seeds:>4} of each              {text}")
     except ValueError as error:
         _refuse(str(error))
+
+
+def _keep_committed(records: list[Path] | None, out: Path, committed: Path, check: bool) -> None:
+    """Other records are not drawn over the committed report."""
+    if records is not None and not check and out.resolve() == committed:
+        _refuse(
+            f"--records without --out would draw over {_shown(committed)}; say where with --out {records[0]}/report"
+        )
 
 
 def _groups(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from reports.groups import Group
 from reports.summary import Summary, references, summarise
-from reports.tables import EMBEDDED, SHOWN, detectable_note, interval_text, metric_text
+from reports.tables import EMBEDDED, SHOWN, detectable_note, interval_text, metric_text, names, seeds_text
 from results.metrics import metric
 
 COSTS = {  # metric: its noun, and the phrase for its smallest value
@@ -49,14 +49,14 @@ def _verdict(best: Summary, tied: Sequence[Summary], others: Sequence[Summary]) 
     equal = [s for s in tied if s.macro == best.macro]
     near, below = [s for s in tied if s not in equal], [s for s in others if s not in tied]
     share, them = ("share", "them") if equal else ("has", "it")
-    text = f"{_names([best, *equal])} {share} the highest macro mean, {mean}"
+    text = f"{_names([best, *equal])} {share} the highest macro mean of {_many(len(others) + 1, 'contestant')}, {mean}"
     if below:
-        what = "every other method here" if not tied else _names(below)
+        what = "every other one" if not tied else _names(below) if len(below) <= 4 else f"{len(below)} others"
         text += f", and {what} {'is' if len(below) == 1 or not tied else 'are'} shown to be below {them}"
     else:
         text = f"No method is shown to be better: {text}"
     if near:
-        rest = f"{_names(near)} cannot" if len(near) <= 4 else f"{len(near)} other methods cannot"
+        rest = f"{_names(near)} cannot" if len(near) <= 4 else f"{len(near)} others cannot"
         text += f", but {rest} be told from {them}"
     untrained = [s for s in (best, *tied) if s.metrics["trainable_params"] == 0]
     return f"{text}." + (f" Training is not shown to help: {_names(untrained)} trains nothing." if untrained else "")
@@ -84,8 +84,7 @@ def _seeds(group: Group, best: Summary) -> str:
     if all(len(seeds) == 1 for seeds in by_row.values()):
         return "One seed a method: the tests speak of these trained models; what another seed would give is not known."
     if len({tuple(seeds) for seeds in by_row.values()}) > 1:
-        text = "Not every method has the same seeds: "
-        text += "; ".join(f"{label} {', '.join(map(str, seeds))}" for label, seeds in by_row.items()) + "."
+        text = f"Not every method has the same seeds: {seeds_text(by_row)}. Two methods are tested on those they share."
     else:
         text = f"Seeds {', '.join(map(str, best.row.seeds))}."
     if best.macro_deviation is not None:
@@ -110,7 +109,7 @@ def _cost(group: Group, candidates: Sequence[Summary]) -> tuple[str, ...]:
         known = {s.row.label: value for s in trained if (value := s.metrics[name]) is not None}
         if len(known) == len(trained):
             low = min(known.values())
-            least.append(f"{COSTS[name][1]}: {_names_of([label for label, value in known.items() if value == low])}")
+            least.append(f"{COSTS[name][1]}: {names([label for label, value in known.items() if value == low])}")
     if least:
         found.append(f"Of the trained methods tied for the best, {'; '.join(least)}.")
     if all(len(s.row.done) == 1 for s in candidates):
@@ -136,11 +135,7 @@ def _share(name: str, s: Summary, base: Summary) -> str:
 
 
 def _names(summaries: Sequence[Summary]) -> str:
-    return _names_of([s.row.label for s in summaries])
-
-
-def _names_of(labels: Sequence[str]) -> str:
-    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
+    return names([s.row.label for s in summaries])
 
 
 def _many(number: int, thing: str) -> str:

@@ -57,6 +57,11 @@ def method_axis(ax: Axes, methods: list[str], title: str) -> None:
         ax.set_title(title, loc="left")
 
 
+def legend_height(entries: int) -> float:
+    """Inches that a figure needs beside a legend of so many lines."""
+    return 0.8 + 0.17 * entries
+
+
 def legend_right(ax: Axes) -> None:
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), borderaxespad=0, handlelength=2.4)
 

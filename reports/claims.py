@@ -81,7 +81,7 @@ def _judge(group: Group, claim: Mapping[str, Any]) -> Verdict:
     if claim["kind"] == "published":
         verdict, evidence = _published(group, row, claim)
         return Verdict(claim, verdict, evidence, _keys(row))
-    rivals = [r for r in group.finished if r.method in claim.get("rivals", ())]
+    rivals = group.own(claim.get("rivals", ()))
     if row is None:
         return Verdict(claim, UNDECIDABLE, f"no finished record of {claim['method']}", ())
     if claim["kind"] != "share" and not rivals:
@@ -101,13 +101,13 @@ def _accuracy(group: Group, row: Row, claim: Mapping[str, Any], rivals: Sequence
         sure = (p := adjusted[c.row.label]) is not None and p < stats.ALPHA
         better.append(sure and c.macro.value < 0)
         worse.append(sure and c.macro.value > 0)
+        seeds = f"{len(c.seeds)} seed{'s' if len(c.seeds) > 1 else ''}" if c.seeds else "no seed in common"
         text = f"{c.row.label} {-100 * c.macro.value:+z.1f}"
         if c.macro.low is not None and c.macro.high is not None:
             text += f" [{-100 * c.macro.high:+z.1f}, {-100 * c.macro.low:+z.1f}]"
-        evidence.append(text)
+        evidence.append(f"{text} ({seeds})")
     verdict = NOT_REPRODUCED if any(worse) else REPRODUCED if all(better) else UNDECIDABLE
-    seeds = f"{len(row.done)} seed{'s' if len(row.done) > 1 else ''}"
-    return verdict, f"points above {'; '.join(evidence)} ({seeds}, 95% intervals over documents)"
+    return verdict, f"points above {'; '.join(evidence)}; 95% intervals over documents"
 
 
 def _ratio(group: Group, row: Row, claim: Mapping[str, Any], rivals: Sequence[Row]) -> tuple[str, str]:

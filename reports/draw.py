@@ -29,7 +29,7 @@ from reports.page import page
 from reports.render import csv_text, latex, markdown
 from reports.routing import routing
 from reports.stability import draw_stability, stability_rows, stability_table
-from reports.tables import main_csv, main_tables, paired_table
+from reports.tables import ablation_table, main_csv, main_tables, paired_table
 from reports.tuning import tuning_rows, tuning_table
 from results.stability import STABILITY, Stability
 
@@ -119,7 +119,7 @@ def compare(fresh: Path, out: Path, images: bool = True) -> list[str]:
 
 
 def _draw_group(group: Group, folder: Path, columns: Sequence[str] | None, images: bool) -> None:
-    tables = [*main_tables(group, columns), *tuning_table(group)]
+    tables = [*main_tables(group, columns), *ablation_table(group), *tuning_table(group)]
     paired, paired_rows = paired_table(group)
     if group.tuning:
         write_text(folder / "learning-rates.csv", csv_text(tuning_rows(group)))

@@ -16,10 +16,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from reports import stats, style
-from reports.canvas import Rows, in_order, legend_right, log_axis, method_axis, new_figure, size
+from reports.canvas import Rows, in_order, legend_height, legend_right, log_axis, method_axis, new_figure, size
 from reports.groups import Group
 from reports.phases import draw_memory, draw_time, memory_rows, time_rows
-from reports.summary import contrasts, references, summarise
+from reports.summary import CONTROLS, contrasts, references, summarise
 from reports.tables import points_text
 
 TRADE_OFFS = {
@@ -44,7 +44,7 @@ def trade_off_rows(group: Group, cost: str) -> Rows:
 
 def draw_trade_off(rows: Rows, cost: str, title: str) -> Figure:
     """Points with one standard error; the front as a step line; untrained methods as a level line on log axes."""
-    figure, ax = new_figure(7.4, 4.4)
+    figure, ax = new_figure(7.4, max(4.4, legend_height(len(rows) + 1)))
     looks = style.looks((r["method"], r["family"]) for r in rows)
     scale = 1e-6 if cost.endswith("_bytes") else 1.0
     many = False
@@ -105,8 +105,8 @@ def loss_rows(group: Group) -> Rows:
 
 def draw_loss(rows: Rows, title: str) -> Figure:
     """A running mean over a tenth of the steps: single batches differ by more than methods do."""
-    figure, ax = new_figure(7.4, 4.2)
     methods = in_order(rows)
+    figure, ax = new_figure(7.4, max(4.2, legend_height(len(methods))))
     looks = style.looks({r["method"]: r["family"] for r in rows}.items())
     windows = set()
     for method in methods:
@@ -155,9 +155,9 @@ def draw_forest(rows: Rows, title: str) -> Figure:
                 100 * r["difference"], y, marker=look["marker"], color=look["color"], markersize=size(look, 7),
                 markerfacecolor=look["color"] if sure else "white",
             )  # fmt: skip
-        ax.set_xlabel(f"Points above {name}, 95% interval")
+        ax.set_xlabel("Points above it, 95% interval")
         ax.xaxis.set_major_locator(MaxNLocator(6))
-        method_axis(ax, methods, "")
+        method_axis(ax, methods, f"Against {name}")
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     marks = [
         Line2D([], [], color="#555555", marker="o", linestyle="none", markerfacecolor=face, label=label)
@@ -226,9 +226,12 @@ def figures(group: Group) -> dict[str, tuple[Rows, Callable[[], Figure]]]:
         trade_off(cost, label, stem)
     memory, time, loss = memory_rows(group), time_rows(group), loss_rows(group)
     forest, tasks = forest_rows(group), task_rows(group)
+    controls = [r for r in forest if r["reference"] in CONTROLS]
+    forest = [r for r in forest if r not in controls]
     add("memory", memory, lambda: draw_memory(memory, "Peak memory by phase"))
     add("time", time, lambda: draw_time(time, "Wall-clock by phase"))
     add("loss", loss, lambda: draw_loss(loss, "Training loss"))
     add("differences", forest, lambda: draw_forest(forest, "Paired differences of the macro mean"))
+    add("controls", controls, lambda: draw_forest(controls, "Chance: does the allocation matter? Paired differences"))
     add("tasks", tasks, lambda: draw_tasks(tasks, "Accuracy by task (%)"))
     return found

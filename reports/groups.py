@@ -3,8 +3,9 @@
 A group is one suite, model, source, protocol, training size, evaluation limit and way of matching sizes. Inside it
 everything that moves numbers without being the question (device, dtype, versions, commit, documents, batch sizes) has
 to agree; otherwise the group is refused with the field's name, or split by it. What may differ makes the rows: the
-method, its hyperparameters and its learning rate. Seeds of one row are averaged. Jobs that chose a learning rate on
-held-out training documents stand beside the rows, never among them.
+method, its hyperparameters and its learning rate. Seeds of one row are averaged. Ablations (another budget or probe
+than the method's own, where that was run too) and jobs that chose a learning rate on held-out training documents
+stand beside the rows, never among them: they are no contestants.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import json
 import re
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +33,13 @@ _ASKED = ("evaluation_batch_size", "quantize", "allocator", "compiled", "revisio
 _UNPAIRED = ("tasks", "documents", "metrics")  # without these in common there is nothing to compare
 _DRAWN = ("documents", "training_data")
 _TRAINED = (*_TRAINING, "training_data")  # means nothing for a record that trained nothing
-# The settings that tell a method's own row from its ablations, for methods that have some.
+# The settings of a method's own row, for methods that are run with others too.
 USUAL: dict[str, dict[str, Any]] = {
     "lora-smoe": {"mean_experts": 4.0, "probe_documents": 8},
+    "smoe-released": {"probe_documents": 8},
     "mola": {"shape": "inverted-triangle"},
 }
+ABLATED = ("lora-smoe", "smoe-released")  # of these the other settings are ablations; MoLA's shapes are contestants
 _ROW = ("method", "hyperparameters", "learning_rate", "probe_documents", "adapters")
 
 
@@ -70,7 +74,8 @@ class Group:
     name: str  # of its folder
     title: str
     tasks: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[Row, ...]  # by method; of one method its own row first
+    ablations: tuple[Row, ...] = ()
     tuning: tuple[Record, ...] = ()  # jobs that chose a learning rate, scored on held-out training documents
     shared: dict[str, Any] = field(default_factory=dict)  # what all finished records agree on
     differing: dict[str, list[Any]] = field(default_factory=dict)  # what was allowed to differ
@@ -79,9 +84,19 @@ class Group:
     def finished(self) -> list[Row]:
         return [row for row in self.rows if row.done]
 
+    @cached_property
+    def whole(self) -> Group:
+        """The group with its ablations among the rows."""
+        return replace(self, rows=(*self.rows, *self.ablations), ablations=())
+
     @property
     def records(self) -> list[Record]:
-        return [*(r for row in self.rows for r in (*row.done, *row.failed)), *self.tuning]
+        return [*(r for row in self.whole.rows for r in (*row.done, *row.failed)), *self.tuning]
+
+    def own(self, methods: Iterable[str]) -> list[Row]:
+        """The finished row of each of `methods` that has one; of several rows of a method its own, or the first."""
+        first = {row.method: row for row in reversed(self.finished)}
+        return [first[method] for method in methods if method in first]
 
     @property
     def embedded(self) -> bool:
@@ -127,12 +142,6 @@ def make_groups(
         else:
             groups.append(_group(identity[0], part, shared, differing))
     return groups
-
-
-def usual_record(record: Record) -> bool:
-    """Whether the record is its method's own, and no ablation of it."""
-    settings = {**record.spec.hyperparameters, "probe_documents": record.spec.probe_documents}
-    return all(settings.get(name) in (value, None) for name, value in USUAL.get(record.spec.method, {}).items())
 
 
 def agreement_fields(record: Record) -> dict[str, Any]:
@@ -222,21 +231,24 @@ def _group(name: str, records: Sequence[Record], shared: dict[str, Any], differi
     tuning = tuple(r for r in records if r.spec.split == HELD_OUT)
     for record in [r for r in records if r.spec.split != HELD_OUT]:
         rows.setdefault(_text([getattr(record.spec, f) for f in _ROW]), []).append(record)
-    labels = _labels({key: part[0] for key, part in rows.items()})
-    made = [
-        Row(
+    examples = {key: part[0] for key, part in rows.items()}
+    with_own = {record.spec.method for record in examples.values() if not unusual(record)}
+    apart = {k for k, r in examples.items() if unusual(r) and r.spec.method in with_own.intersection(ABLATED)}
+    labels = _labels(examples) | _labels({key: r for key, r in examples.items() if key not in apart})
+    ordered = sorted(rows, key=lambda k: (method_rank(examples[k].spec.method), bool(unusual(examples[k])), labels[k]))
+    made = {
+        key: Row(
             labels[key],
-            part[0].spec.method,
-            tuple(sorted((r for r in part if r.status == "done"), key=lambda r: r.spec.seed)),
-            tuple(sorted((r for r in part if r.status != "done"), key=lambda r: r.spec.seed)),
+            examples[key].spec.method,
+            tuple(sorted((r for r in rows[key] if r.status == "done"), key=lambda r: r.spec.seed)),
+            tuple(sorted((r for r in rows[key] if r.status != "done"), key=lambda r: r.spec.seed)),
         )
-        for key, part in rows.items()
-    ]
-    for row in made:
+        for key in ordered
+    }
+    for row in made.values():
         if len(set(row.seeds)) < len(row.done):
             keys = ", ".join(r.key for r in row.done)
             raise MixedError(f"{name}: {row.label} has one seed twice, with specs that differ elsewhere: {keys}")
-    made.sort(key=lambda row: (method_rank(row.method), not usual_record((row.done or row.failed)[0]), row.label))
     spec = next((r.spec for r in records if r.spec.epochs), records[0].spec)
     title = (
         f"{spec.suite}, {spec.model.rstrip('/').split('/')[-1]}, {spec.protocol} protocol, "
@@ -245,19 +257,26 @@ def _group(name: str, records: Sequence[Record], shared: dict[str, Any], differi
     )
     if spec.match != "none":
         title += f", matched on {spec.match}"
-    return Group(name, title, spec.tasks, tuple(made), tuning, shared, differing)
+    contestants, ablations = (tuple(row for k, row in made.items() if (k in apart) is aside) for aside in (False, True))
+    return Group(name, title, spec.tasks, contestants, ablations, tuning, shared, differing)
 
 
 def _labels(examples: dict[str, Record]) -> dict[str, str]:
-    """The method's name, followed by what tells it from other rows of the same method."""
+    """The method's name, followed by what tells it from other rows of the method and from its usual settings."""
     labels = {}
     for key, record in examples.items():
         settings = _settings(record)
         others = [_settings(r) for r in examples.values() if r.spec.method == record.spec.method]
-        telling = sorted(n for n in set().union(*others) if len({_text(o.get(n)) for o in others}) > 1)
-        detail = ", ".join(f"{name}={_text(settings.get(name))}" for name in telling if name in settings)
+        telling = {n for n in set().union(*others) if len({_text(o.get(n)) for o in others}) > 1} | unusual(record)
+        detail = ", ".join(f"{name}={_text(settings.get(name))}" for name in sorted(telling) if name in settings)
         labels[key] = f"{record.spec.method} ({detail})" if detail else record.spec.method
     return labels
+
+
+def unusual(record: Record) -> set[str]:
+    """The settings in which the record is not its method's own."""
+    settings = _settings(record)
+    return {n for n, value in USUAL.get(record.spec.method, {}).items() if settings.get(n) not in (value, None)}
 
 
 def _settings(record: Record) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from matplotlib.colors import BoundaryNorm, LogNorm
 from matplotlib.figure import Figure
 
 from reports import style
-from reports.groups import Group
+from reports.groups import Group, Row
 
 Rows = list[dict[str, Any]]
 
@@ -36,6 +36,18 @@ def sensitivity_rows(group: Group, label: str) -> Rows:
         for task, blocks in facts.items()
         for block, value, layer, projection in _sorted_blocks(blocks)
     ]
+
+
+def scored_rows(group: Group) -> list[Row]:
+    """The rows with sensitivities; of several that measured the very same ones the first."""
+    seen: list[dict[str, Any]] = []
+    found = []
+    for row in group.finished:
+        facts = _facts(group, row.label, "sensitivity")
+        if facts and facts not in seen:
+            seen.append(facts)
+            found.append(row)
+    return found
 
 
 def expert_rows(group: Group) -> Rows:
@@ -84,7 +96,7 @@ def maps(group: Group) -> dict[str, tuple[Rows, Callable[[], Figure]]]:
         if rows:
             found[stem] = (rows, lambda: draw_sensitivity(rows, f"Sensitivity by task, layer and projection: {label}"))
 
-    for row in group.finished:
+    for row in scored_rows(group):
         slug = "".join(c if c.isalnum() or c in ".-" else "-" for c in row.label).strip("-")
         sensitivity(row.label, f"sensitivity-{slug}")
     experts, ranks = expert_rows(group), rank_rows(group)
@@ -136,7 +148,7 @@ def _panels(
             if r[panel] == name:
                 grid[layers.index(r["layer"]), projections.index(r["projection"])] = r[column]
         image = ax.imshow(np.ma.masked_invalid(grid), norm=norm, cmap=colours, aspect="auto", interpolation="nearest")
-        ax.set_title(name, fontsize=8.5)
+        ax.set_title(name.replace(" (", "\n("), fontsize=8.5)
         ax.grid(False)
         ax.set_facecolor("#EEEEEE")  # a block that was not scored
         if numbers:

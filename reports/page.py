@@ -20,10 +20,10 @@ from reports.answer import answer
 from reports.canvas import Rows, marker_path
 from reports.claims import judge, ledger_table, load_claims
 from reports.groups import Group
-from reports.maps import expert_rows, sensitivity_rows
+from reports.maps import expert_rows, scored_rows, sensitivity_rows
 from reports.render import NOTHING, Table, html_table
 from reports.summary import summarise
-from reports.tables import SHOWN, full_table, main_tables, metric_text, paired_table
+from reports.tables import SHOWN, ablation_table, full_table, main_tables, metric_text, paired_table
 from reports.tuning import tuning_table
 from results.metrics import METRICS
 
@@ -80,6 +80,7 @@ def _group(group: Group, links: Links, columns: Sequence[str]) -> str:
         "Trade-off": _plot(group),
         "Differences": _tables(group, paired_table(group)[0], rows)
         or "<p>None: there is no finished lora or molora to compare with.</p>",
+        "Ablations": _tables(group, ablation_table(group), rows),
         "Learning rates": _tables(group, tuning_table(group), dict.fromkeys(rows, f"#{group.name}--records")),
         "Experts": _experts(group),
         "Sensitivity": _sensitivity(group),
@@ -182,7 +183,7 @@ def _experts(group: Group) -> str:
 
 def _sensitivity(group: Group) -> str:
     found = []
-    for row in group.finished:
+    for row in scored_rows(group):
         rows = sensitivity_rows(group, row.label)
         positive = [math.log(r["sensitivity"]) for r in rows if r["sensitivity"] > 0]
         if not positive:
@@ -244,7 +245,7 @@ def _claims(group: Group, links: Links) -> str:
     table = dataclasses.replace(ledger_table(group, verdicts), title="What was claimed, and what is here", notes=())
     judged = {v.claim["name"]: v.records for v in verdicts if v.records}
     text = html_table(table, {name: _link(group, keys, links) for name, keys in judged.items()}, "prose")
-    names = {r.key: f"{row.label}, seed {r.spec.seed}" for row in group.rows for r in row.done}
+    names = {r.key: f"{row.label}, seed {r.spec.seed}" for row in group.whole.rows for r in row.done}
     items = "".join(
         f"<li>{html.escape(name)}: {'; '.join(_anchor(names[k], _link(group, [k], links)) for k in keys)}</li>"
         for name, keys in judged.items()
@@ -268,7 +269,7 @@ def _environment(group: Group) -> str:
 
 
 def _records(group: Group, links: Links) -> str:
-    labels = {r.key: row.label for row in group.rows for r in (*row.done, *row.failed)}
+    labels = {r.key: row.label for row in group.whole.rows for r in (*row.done, *row.failed)}
     rows = tuple(
         (
             r.key, labels.get(r.key, f"{r.spec.method}, to choose a learning rate"), str(r.spec.seed), r.status,
@@ -282,7 +283,7 @@ def _records(group: Group, links: Links) -> str:
 
 
 def _row_links(group: Group, links: Links) -> dict[str, str]:
-    return {row.label: _link(group, [r.key for r in (*row.done, *row.failed)], links) for row in group.rows}
+    return {row.label: _link(group, [r.key for r in (*row.done, *row.failed)], links) for row in group.whole.rows}
 
 
 def _link(group: Group, keys: Sequence[str], links: Links) -> str:

@@ -21,12 +21,12 @@ from reports import style
 from reports.canvas import Rows, in_order, method_axis, new_figure, size
 from reports.draw import compare, replacing, write_figure, write_text
 from reports.figures import figures
-from reports.groups import USUAL, Group, Row, usual_record
+from reports.groups import USUAL, Group, Row, unusual
 from reports.maps import maps, parse_block
 from reports.render import latex, markdown
 from reports.stability import overlap
 from reports.summary import Summary, summarise
-from reports.tables import main_tables
+from reports.tables import main_tables, paired_table, seeds_text
 
 ABLATED = "lora-smoe"
 GROUPINGS = (ABLATED, "smoe-type", "smoe-global", "smoe-attention", "smoe-mlp")
@@ -48,16 +48,15 @@ class Exhibit:
 def compared(group: Group) -> Group:
     """The group with one row a method, its ablations left out."""
     main = usual(group, {row.method for row in group.rows}.difference(STUDIES))
-    return replace(main, rows=tuple(replace(row, label=row.method) for row in main.rows))
+    return replace(main, rows=tuple(replace(row, label=_plain(row)) for row in main.rows))
 
 
 def usual(group: Group, methods: Collection[str]) -> Group:
-    """The group with the usual row of each of `methods`, under its own label."""
-    rows: dict[str, Row] = {}
-    for row in group.rows:
-        if row.method in methods and (row.method not in rows or _usual(row)):
-            rows[row.method] = row
-    return replace(group, rows=tuple(rows.values()))
+    """The group with the first row of each of `methods`, its own where that was run, and no ablation."""
+    first = {row.method: row for row in reversed(group.rows)}
+    return replace(
+        group, rows=tuple(r for r in group.rows if r.method in methods and r is first[r.method]), ablations=()
+    )
 
 
 def exhibits(group: Group) -> tuple[list[Exhibit], list[str]]:
@@ -90,7 +89,7 @@ def exhibits(group: Group) -> tuple[list[Exhibit], list[str]]:
     ):
         if rows:
             labels = {r["method"] for r in rows}
-            records = _keys([row for row in group.finished if row.label in labels])
+            records = _keys([row for row in group.whole.finished if row.label in labels])
             found.append(Exhibit(stem, caption, rows, lambda rows=rows, draw=draw: draw(rows), records))  # type: ignore[misc]
         else:
             missing.append(caption)
@@ -174,7 +173,7 @@ def draw_samples(rows: Rows) -> Figure:
         ax.set_xlabel("Samples a layer and task")
         ax.set_ylabel(label)
     axes[1].set_ylim(0, 103)
-    axes[0].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.suptitle("Samples that sensitivity is measured on", x=0.01, ha="left", fontsize=10)
     return figure
 
@@ -246,16 +245,17 @@ def check_paper(groups: Sequence[Group], out: Path, images: bool = True) -> list
 
 def _draw_group(group: Group, folder: Path, images: bool) -> None:
     found, missing = exhibits(group)
-    tables = main_tables(compared(group))
+    main = compared(group)
+    tables = [*main_tables(main), *paired_table(main)[0]]
     text = [f"# The paper's figures: {group.title}\n", *(markdown(table) for table in tables)]
-    text.append(f"Records of these tables: {_listed(_keys(compared(group).rows))}.\n")
+    text.append(f"Records of these tables: {_listed(_keys(main.rows))}.\n")
     for i, table in enumerate(tables, 1):
         write_text(folder / f"table{i}.tex", latex(table, f"{group.name}-paper-{i}"))
     for number, one in enumerate(found, 1):
         write_figure(folder, one.stem, one.rows, one.draw if images else None)
         text.append(
             f"## Figure {number}: {one.caption}\n\n![{one.caption}]({one.stem}.png)\n\n"
-            f"[numbers]({one.stem}.csv), [vector]({one.stem}.svg). Records: {_listed(one.records)}.\n"
+            f"[numbers]({one.stem}.csv), [vector]({one.stem}.svg). {_seeds(one.rows)}Records: {_listed(one.records)}.\n"
         )
     if missing:
         lines = "\n".join(f"- {caption}" for caption in missing)
@@ -264,6 +264,12 @@ def _draw_group(group: Group, folder: Path, images: bool) -> None:
             "records, on the embedded model with `--model smollm2-135m`.\n"
         )
     write_text(folder / "paper.md", "\n".join(text))
+
+
+def _seeds(rows: Rows) -> str:
+    """Which seeds each point is a mean over, where the rows say so."""
+    seeds = {r["method"]: r["of_seeds"].split() for r in rows if "of_seeds" in r}
+    return f"Seeds: {seeds_text(seeds)}. " if seeds else ""
 
 
 def _listed(keys: Sequence[str]) -> str:
@@ -284,11 +290,11 @@ def _point(ax: Axes, r: dict[str, Any], y: int, look: dict[str, Any]) -> None:
 
 
 def _scored(group: Group) -> list[Summary]:
-    return [s for s in summarise(group) if s.macro is not None and _experts(s.row)]
+    return [s for s in summarise(group.whole) if s.macro is not None and _experts(s.row)]
 
 
-def _accuracy(s: Summary) -> dict[str, float | None]:
-    return {"macro_accuracy": s.macro, "stderr": s.macro_stderr}
+def _accuracy(s: Summary) -> dict[str, Any]:
+    return {"macro_accuracy": s.macro, "stderr": s.macro_stderr, "of_seeds": " ".join(map(str, s.row.seeds))}
 
 
 def _spec(row: Row) -> Any:
@@ -309,8 +315,9 @@ def _samples(s: Summary) -> float:
     return mean / len({parse_block(block)[0] for block in _experts(s.row)})
 
 
-def _usual(row: Row) -> bool:
-    return usual_record((row.done or row.failed)[0])
+def _plain(row: Row) -> str:
+    """The method's name alone for its own row: the other rows of the method are left out."""
+    return row.label if unusual((row.done or row.failed)[0]) else row.method
 
 
 def _budget_is_usual(row: Row) -> bool:

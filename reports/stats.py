@@ -67,11 +67,6 @@ def interval(mean: float, stderr: float | None) -> tuple[float, float] | None:
     return max(0.0, mean - margin), min(1.0, mean + margin)
 
 
-def micro_mean(values: Sequence[float], counts: Sequence[int]) -> float:
-    """Mean over documents of tasks with these means and sizes."""
-    return float(np.average(values, weights=counts))
-
-
 def paired_bootstrap(differences: Sequence[np.ndarray], resamples: int = 10_000, seed: int = 0) -> Difference:
     """Interval and p-value of the mean over tasks of the mean over documents, resampled within each task.
 
@@ -118,21 +113,6 @@ def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
     finally:
         gc.unfreeze()
     return {**p_values, **dict(zip(known, map(float, adjusted), strict=True))}
-
-
-def ties_with_best(outcomes: Mapping[str, Sequence[np.ndarray]]) -> tuple[str, set[str]]:
-    """(method with the highest macro mean, the methods that cannot be told from it).
-
-    outcomes: per method, one array (documents,) a task, documents in the same order. A method is tied unless its
-    Holm-adjusted paired p against the best is below alpha; where documents cannot decide, it is tied.
-    """
-    best = max(outcomes, key=lambda name: np.mean([task.mean() for task in outcomes[name]]))
-    p_values = {
-        name: paired_bootstrap([b - o for b, o in zip(outcomes[best], tasks, strict=True)]).p
-        for name, tasks in outcomes.items()
-        if name != best
-    }
-    return best, {name for name, p in holm(p_values).items() if p is None or p >= ALPHA}
 
 
 def minimum_detectable(stderr: float, alpha: float = ALPHA, power: float = POWER) -> float:

@@ -57,11 +57,13 @@ class Comparison:
 @lru_cache(maxsize=256)
 def summarise(group: Group) -> list[Summary]:
     """One summary a row, in the group's order; failed rows have no numbers but a note."""
-    best, tied = "", set[str]()
-    if group.finished:
-        outcomes = {row.label: [row.outcomes(task) for task in group.tasks] for row in group.finished}
-        best, tied = stats.ties_with_best(outcomes)
-    return [_summary(group, row, row.label == best, row.label in tied) for row in group.rows]
+    best = max(
+        group.finished, key=lambda row: np.mean([row.outcomes(task).mean() for task in group.tasks]), default=None
+    )
+    against = compare(group, best) if best else []
+    # Where documents cannot decide, a method is tied.
+    tied = {c.row for c in against if c.macro_p is None or c.macro_p >= stats.ALPHA}
+    return [_summary(group, row, row is best, row in tied) for row in group.rows]
 
 
 @lru_cache(maxsize=256)
@@ -98,13 +100,13 @@ def contrasts(group: Group) -> list[list[Comparison]]:
     """The comparisons that a report shows: all rows against each reference, and the controls against their method."""
     found = [compare(group, reference) for reference in references(group)]
     for method, controls in CONTROLS.items():
-        found += [compare(group, row, controls) for row in [r for r in group.finished if r.method == method][:1]]
+        found += [compare(group, row, controls) for row in group.own([method])]
     return [comparisons for comparisons in found if comparisons]
 
 
 def references(group: Group) -> list[Row]:
-    """The finished rows that others are compared with; of several rows of one method the first."""
-    return [row for name in REFERENCES for row in [r for r in group.finished if r.method == name][:1]]
+    """The finished rows that others are compared with."""
+    return group.own(REFERENCES)
 
 
 def detectable(comparisons: Sequence[Comparison]) -> tuple[float, float] | None:

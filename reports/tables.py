@@ -5,15 +5,16 @@ Percent appears here and nowhere before. A CSV holds the same numbers as stored:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Group as RichGroup
 from rich.console import RenderableType
 from rich.text import Text
 
-from reports import stats
-from reports.groups import Group, make_groups
+from reports import stats, style
+from reports.groups import Group, Row, make_groups
 from reports.render import NOTHING, Table, terminal_table, terminal_width
 from reports.summary import Comparison, Summary, compare, contrasts, detectable, references, summarise
 from reports.tuning import tuning_table
@@ -67,6 +68,21 @@ def compact_table(group: Group) -> Table:
     return _table(group, summaries, _compact(summaries), "", _compact_notes(group, summaries), compact=True)
 
 
+def ablation_table(group: Group) -> list[Table]:
+    """Other settings of a method below its own row, in one table; none where nothing was ablated."""
+    if not group.ablations:
+        return []
+    methods = {row.method for row in group.ablations}
+    shown = [s for s in summarise(group.whole) if s.row.method in methods]
+    shown = [replace(s, best=False, tied=False) for s in sorted(shown, key=lambda s: style.method_rank(s.row.method))]
+    notes = (
+        "No contestants: these rows take no part in the tables above. ± is one standard error over documents; the "
+        "paired tests are between contestants.",
+        seeds_note([s.row for s in shown]),
+    )
+    return [_table(group, shown, _compact(shown), "Ablations", notes, compact=True)]
+
+
 def main_csv(group: Group) -> list[dict[str, Any]]:
     """Everything the main tables show and every other metric, unrounded units; one dictionary a row."""
     rows = []
@@ -113,7 +129,7 @@ def terminal(records: Sequence[Record], width: int = 200) -> RenderableType:
         columns = _compact(summaries)
         whole = _table(group, summaries, columns, group.title, notes, compact=True)
         if terminal_width(whole) <= width:
-            parts.append(terminal_table(whole))
+            parts += [terminal_table(table) for table in (whole, *ablation_table(group))]
             continue
         short = [c for c in columns if c != "tasks"]
         parts.append(terminal_table(_table(group, summaries, short, group.title, (), compact=True)))
@@ -123,6 +139,7 @@ def terminal(records: Sequence[Record], width: int = 200) -> RenderableType:
             part = group.tasks[start : start + fitting]
             parts.append(terminal_table(_table(group, scored, part, "", (), compact=True)))
         parts.append(Text("\n".join(notes)))
+        parts += [terminal_table(table) for table in ablation_table(group)]
     return RichGroup(*parts)
 
 
@@ -135,17 +152,36 @@ def accuracy_notes(group: Group, summaries: Sequence[Summary], columns: Sequence
         tie = "; ≈: not to be told from it (paired bootstrap, Holm-adjusted p ≥ 0.05)" if _any_tie(summaries) else ""
         interval = ", the 95% interval ±1.96 of them" if "macro_interval" in columns else ""
         notes.append(f"± is one standard error over documents{interval}. Bold: highest macro mean{tie}.")
-        seeds = sorted({seed for s in summaries for seed in s.row.seeds})
-        if any(s.macro_deviation is not None for s in summaries):
-            notes.append(f"Seeds {', '.join(map(str, seeds))}; SD is over seeds.")
-        else:
-            notes.append("One seed: how much another seed would change is not known.")
+        notes.append(seeds_note([s.row for s in summaries]))
     if any(s.metrics["unparseable"] is not None for s in summaries):
         notes.append("Unparseable: share of the written answers in which no answer was found; each counts as wrong.")
     notes.append(detectable_note(group))
     if group.differing:
         notes.append(f"Allowed to differ between these records: {', '.join(sorted(group.differing))}.")
     return tuple(note for note in notes if note)
+
+
+def seeds_note(rows: Sequence[Row]) -> str:
+    seeds = {row.label: row.seeds for row in rows if row.done}
+    if all(len(own) == 1 for own in seeds.values()):
+        return "One seed: how much another seed would change is not known."
+    return f"Seeds {seeds_text(seeds)}; SD is over seeds."
+
+
+def seeds_text(seeds: Mapping[str, Sequence[int]]) -> str:
+    """{label: its seeds} in words: "0, 1", or "0, 1 of lora and molora; 0 of the others"."""
+    sharing: dict[str, list[str]] = {}
+    for label, own in seeds.items():
+        sharing.setdefault(", ".join(map(str, own)) or "none", []).append(label)
+    if len(sharing) == 1:
+        return next(iter(sharing))
+    *fewer, (most, rest) = sorted(sharing.items(), key=lambda item: len(item[1]))
+    others = rest[0] if len(rest) == 1 else "the others"
+    return "; ".join([*(f"{own} of {names(labels)}" for own, labels in fewer), f"{most} of {others}"])
+
+
+def names(labels: Sequence[str]) -> str:
+    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
 
 
 def parameter_notes(group: Group) -> tuple[str, ...]:
@@ -315,9 +351,8 @@ def _paired(group: Group, comparisons: Sequence[Comparison]) -> Table:
             value, _, adjusted = c.tasks[task]
             tasks.append(points_text(value) + (" *" if adjusted is not None and adjusted < stats.ALPHA else ""))
         rows.append((c.row.label, points_text(d.value), interval, _p(d.p), _p(c.macro_p), *tasks))
-    seeds = f"seeds in common: {', '.join(map(str, comparisons[0].seeds)) or 'none'}"
-    if len(comparisons[0].seeds) == 1:
-        seeds = f"one seed, {comparisons[0].seeds[0]}"
+    seeds = seeds_text({c.row.label: c.seeds for c in comparisons})
+    seeds = f"one seed, {seeds}" if seeds.isdigit() else f"seeds in common: {seeds}"
     notes = [
         "Points of accuracy on the same documents. Interval and p: paired bootstrap over documents, stratified by "
         f"task; Holm over {_methods(len(comparisons))}. *: exact McNemar p, Holm-adjusted over methods, below 0.05.",

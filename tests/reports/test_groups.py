@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import synthetic_records
 from synthetic_records import make_environment, make_failed, make_record, make_run
 
 from reports.groups import MixedError, load_records, make_groups
@@ -144,3 +145,56 @@ def test_controls_are_tested_against_the_method_they_control_alone():
     against = {c[0].reference.label: [one.row.label for one in c] for c in contrasts(group)}
     assert against["lora-smoe"] == ["random-experts", "inverse-experts"]
     assert len(against["lora"]) == 3
+
+
+@pytest.fixture
+def ablated():
+    """LoRA-SMoE with three seeds, another budget and another probe, and its controls."""
+    methods = ("lora", "lora-smoe", "random-experts", "inverse-experts")
+    records = [r for r in make_run(methods) if r.spec.method != "lora-smoe"]
+    own = {"mean_experts": 4.0}
+    records += [make_record("lora-smoe", hyperparameters=own, seed=seed) for seed in (0, 1, 2)]
+    lucky = make_record("lora-smoe", hyperparameters={"mean_experts": 3.2})
+    scores = {t: dataclasses.replace(s, value=1.0, outcomes=(1.0,) * s.count) for t, s in lucky.scores.items()}
+    records += [dataclasses.replace(lucky, scores=scores)]
+    records += [make_record("lora-smoe", hyperparameters=own, probe_documents=1)]
+    (group,) = make_groups(records)
+    return group
+
+
+def test_ablations_are_no_contestants(ablated):
+    assert [row.label for row in ablated.rows] == ["lora", "lora-smoe", "random-experts", "inverse-experts"]
+    assert [row.label for row in ablated.ablations] == [
+        "lora-smoe (mean_experts=3.2, probe_documents=8)", "lora-smoe (mean_experts=4.0, probe_documents=1)",
+    ]  # fmt: skip
+    assert len(ablated.records) == 8 and len(ablated.whole.rows) == 6
+    assert max(summarise(ablated.whole), key=lambda s: s.macro).row in ablated.ablations
+    assert next(s for s in summarise(ablated) if s.best).row in ablated.rows
+
+
+def test_controls_are_tested_against_the_method_s_own_row(ablated):
+    (control,) = [c for c in contrasts(ablated) if c[0].reference.method == "lora-smoe"]
+    assert control[0].reference.seeds == [0, 1, 2] and control[0].reference is ablated.rows[1]
+
+
+def test_without_its_own_row_a_setting_is_a_contestant_and_says_which_it_is():
+    (group,) = make_groups([make_record("lora-smoe", hyperparameters={"mean_experts": 3.2})])
+    assert [row.label for row in group.rows] == ["lora-smoe (mean_experts=3.2)"] and not group.ablations
+
+
+def test_shapes_of_mola_are_contestants_its_own_first():
+    shapes = ("diamond", "inverted-triangle")
+    (group,) = make_groups([make_record("mola", hyperparameters={"shape": shape}) for shape in shapes])
+    assert [row.label for row in group.rows] == ["mola (shape=inverted-triangle)", "mola (shape=diamond)"]
+    assert group.own(["lora", "mola"]) == [group.rows[0]]
+
+
+def test_ties_are_the_methods_that_documents_cannot_tell_from_the_best(monkeypatch):
+    for method, skill in (("molora", 0.8), ("lora", 0.8), ("frozen", 0.3)):
+        monkeypatch.setitem(synthetic_records.SKILL, method, skill)
+    records = [make_record(method, count=400) for method in ("molora", "lora", "frozen")]
+    found = {s.row.label: (s.best, s.tied) for s in summarise(make_groups(records)[0])}
+    assert sorted(found[m] for m in ("lora", "molora")) == [(False, True), (True, False)]
+    assert found["frozen"] == (False, False)
+    (alone,) = summarise(make_groups([make_record("lora")])[0])
+    assert alone.best and not alone.tied

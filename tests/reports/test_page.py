@@ -69,7 +69,9 @@ def test_a_tie_is_called_a_tie_and_one_seed_one_seed():
     assert found.verdict.startswith("No method is shown to be better: frozen, lora and molora share the highest")
     assert "Training is not shown to help: frozen trains nothing." in found.verdict
     near = _answer(make_run(["lora", "molora"], layers=1))
-    assert re.fullmatch("No method .* has the highest macro mean, .*, but lora cannot be told from it.", near.verdict)
+    assert re.fullmatch(
+        "No method .* has the highest macro mean of 2 contestants, .*, but lora cannot be told from it.", near.verdict
+    )
     text = " ".join(found.sure)
     assert "95% interval" in text and "320 documents of 8 tasks" in text and "One seed" in text
     assert "not that the methods are equal" in text and "embedded split, not comparable" in text
@@ -78,7 +80,7 @@ def test_a_tie_is_called_a_tie_and_one_seed_one_seed():
 
 def test_a_winner_needs_the_paired_test():
     found = _answer(make_run(["frozen", "lora-smoe"], layers=1, count=400))
-    assert re.fullmatch("lora-smoe has the .*, and every other method here is shown to be below it.", found.verdict)
+    assert re.fullmatch("lora-smoe has the .*, and every other one is shown to be below it.", found.verdict)
     assert "tied" not in " ".join(found.cost)
     half = _answer([make_record("frozen", layers=1, count=400), *_tied("lora", "molora", count=400)])
     assert "lora and molora share the highest" in half.verdict and "frozen is shown to be below them" in half.verdict
@@ -96,7 +98,7 @@ def test_seeds_are_named_and_their_spread_is_not_in_the_interval():
     text = " ".join(_answer(make_run(["lora", "molora"], seeds=(0, 1), layers=1)).sure)
     assert "Seeds 0, 1." in text and "standard deviation" in text and "leave out" in text
     uneven = [make_record("lora", 0, layers=1), make_record("lora", 1, layers=1), make_record("molora", 1, layers=1)]
-    assert "lora 0, 1; molora 1" in " ".join(_answer(uneven).sure)
+    assert "0, 1 of lora; 1 of molora" in " ".join(_answer(uneven).sure)
 
 
 def test_the_page_is_one_file_whose_markup_holds_and_that_names_no_other_place():

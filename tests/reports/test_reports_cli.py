@@ -231,3 +231,9 @@ def test_reports_import_neither_torch_nor_what_runs_jobs():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     loaded = {name.split(".")[0] for name in ast.literal_eval(done.stdout)}
     assert loaded.isdisjoint({"torch", "transformers", "peft", "lm_eval", "benchmarks", "baselines", "smoe"})
+
+
+@pytest.mark.parametrize("command", [(), ("paper",)])
+def test_other_records_are_not_drawn_over_the_committed_report(command, folder):
+    found = run(*command, "--records", folder)
+    assert found.exit_code == 2 and "--out" in found.output

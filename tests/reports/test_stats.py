@@ -27,10 +27,6 @@ def test_macro_standard_error_adds_squares_and_divides_by_tasks():
     assert stats.macro_standard_error([]) is None
 
 
-def test_micro_mean_weighs_by_documents():
-    assert stats.micro_mean([0.5, 1.0], [10, 30]) == pytest.approx(0.875)
-
-
 def test_mcnemar_is_a_coin_over_discordant_documents():
     # 1 worse, 5 better of 6 discordant: 2 * (1 + 6) / 2^6
     differences = np.array([1.0] * 5 + [-1.0] + [0.0] * 50)
@@ -116,16 +112,6 @@ def test_documents_and_seeds_needed_by_hand():
 def test_power_at_the_documents_needed_is_the_power_asked_for():
     n = stats.documents_needed(0.02, 0.2)
     assert stats.power_of(0.02, math.sqrt((0.2 - 0.02**2) / n)) == pytest.approx(0.8, abs=1e-3)
-
-
-def test_ties_are_the_methods_that_documents_cannot_tell_from_the_best():
-    rng = np.random.default_rng(0)
-    luck = rng.random((2, 200))
-    outcomes = {name: [(row < skill).astype(float) for row in luck] for name, skill in (("bad", 0.3), ("good", 0.6))}
-    outcomes["close"] = [o.copy() for o in outcomes["good"]]
-    outcomes["close"][0][np.argmax(outcomes["close"][0])] = 0.0
-    assert stats.ties_with_best(outcomes) == ("good", {"close"})
-    assert stats.ties_with_best({"only": [np.ones(3)]}) == ("only", set())
 
 
 def test_pareto_front_keeps_what_no_other_beats():
