@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reports.groups import Group
+from reports.notes import EMBEDDED, detectable_note, names, seeds_text
 from reports.summary import Summary, references, summarise
-from reports.tables import EMBEDDED, SHOWN, detectable_note, interval_text, metric_text, names, seeds_text
+from reports.tables import SHOWN, interval_text, metric_text
 from results.metrics import metric
 
 COSTS = {  # metric: its noun, and the phrase for its smallest value
@@ -131,7 +132,8 @@ def _share(name: str, s: Summary, base: Summary) -> str:
     if value is None or not other:
         return ""
     percent = round(100 * (value / other - 1))
-    return f"{percent:+d}% {COSTS[name][0]}".replace("-", "−", 1) if percent else f"the same {COSTS[name][0]} (±0.5%)"
+    signed = f"{percent:+d}%".replace("-", "−")  # not the hyphen of wall-clock
+    return f"{signed} {COSTS[name][0]}" if percent else f"the same {COSTS[name][0]} (±0.5%)"
 
 
 def _names(summaries: Sequence[Summary]) -> str:

@@ -3,9 +3,9 @@
 A group is one suite, model, source, protocol, training size, evaluation limit and way of matching sizes. Inside it
 everything that moves numbers without being the question (device, dtype, versions, commit, documents, batch sizes) has
 to agree; otherwise the group is refused with the field's name, or split by it. What may differ makes the rows: the
-method, its hyperparameters and its learning rate. Seeds of one row are averaged. Ablations (another budget or probe
-than the method's own, where that was run too) and jobs that chose a learning rate on held-out training documents
-stand beside the rows, never among them: they are no contestants.
+method, its hyperparameters and its learning rate. Seeds of one row are averaged. Beside the rows, never among them,
+stand ablations (another budget or probe than the method's own, where that was run too) and jobs that chose a
+learning rate on held-out training documents.
 """
 
 from __future__ import annotations

@@ -23,10 +23,11 @@ from reports.draw import compare, replacing, write_figure, write_text
 from reports.figures import figures
 from reports.groups import USUAL, Group, Row, unusual
 from reports.maps import maps, parse_block
+from reports.notes import seeds_text
 from reports.render import latex, markdown
 from reports.stability import overlap
 from reports.summary import Summary, summarise
-from reports.tables import main_tables, paired_table, seeds_text
+from reports.tables import main_tables, paired_table
 
 ABLATED = "lora-smoe"
 GROUPINGS = (ABLATED, "smoe-type", "smoe-global", "smoe-attention", "smoe-mlp")

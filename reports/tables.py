@@ -5,7 +5,7 @@ Percent appears here and nowhere before. A CSV holds the same numbers as stored:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,14 +14,14 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from reports import stats, style
-from reports.groups import Group, Row, make_groups
+from reports.groups import Group, make_groups
+from reports.notes import EMBEDDED, accuracy_notes, cost_notes, parameter_notes, seeds_note, seeds_text, span_text
 from reports.render import NOTHING, Table, terminal_table, terminal_width
-from reports.summary import Comparison, Summary, compare, contrasts, detectable, references, summarise
+from reports.summary import Comparison, Summary, contrasts, summarise
 from reports.tuning import tuning_table
 from results.metrics import METRICS, Metric, metric
 from results.record import PHASES, Record
 
-EMBEDDED = "embedded split, not comparable with published numbers"
 TIE = " ≈"
 SHOWN = {"fraction": ("%", 100.0), "bytes": ("MB", 1e-6), "seconds": ("s", 1.0), "params": ("", 1.0)}
 
@@ -143,79 +143,6 @@ def terminal(records: Sequence[Record], width: int = 200) -> RenderableType:
     return RichGroup(*parts)
 
 
-def accuracy_notes(group: Group, summaries: Sequence[Summary], columns: Sequence[str] = ()) -> tuple[str, ...]:
-    """What has to be said below a table of accuracies."""
-    notes = []
-    if group.embedded:
-        notes.append(f"Data: {EMBEDDED}.")
-    if any(s.macro is not None for s in summaries):
-        tie = "; ≈: not to be told from it (paired bootstrap, Holm-adjusted p ≥ 0.05)" if _any_tie(summaries) else ""
-        interval = ", the 95% interval ±1.96 of them" if "macro_interval" in columns else ""
-        notes.append(f"± is one standard error over documents{interval}. Bold: highest macro mean{tie}.")
-        notes.append(seeds_note([s.row for s in summaries]))
-    if any(s.metrics["unparseable"] is not None for s in summaries):
-        notes.append("Unparseable: share of the written answers in which no answer was found; each counts as wrong.")
-    notes.append(detectable_note(group))
-    if group.differing:
-        notes.append(f"Allowed to differ between these records: {', '.join(sorted(group.differing))}.")
-    return tuple(note for note in notes if note)
-
-
-def seeds_note(rows: Sequence[Row]) -> str:
-    seeds = {row.label: row.seeds for row in rows if row.done}
-    if all(len(own) == 1 for own in seeds.values()):
-        return "One seed: how much another seed would change is not known."
-    return f"Seeds {seeds_text(seeds)}; SD is over seeds."
-
-
-def seeds_text(seeds: Mapping[str, Sequence[int]]) -> str:
-    """{label: its seeds} in words: "0, 1", or "0, 1 of lora and molora; 0 of the others"."""
-    sharing: dict[str, list[str]] = {}
-    for label, own in seeds.items():
-        sharing.setdefault(", ".join(map(str, own)) or "none", []).append(label)
-    if len(sharing) == 1:
-        return next(iter(sharing))
-    *fewer, (most, rest) = sorted(sharing.items(), key=lambda item: len(item[1]))
-    others = rest[0] if len(rest) == 1 else "the others"
-    return "; ".join([*(f"{own} of {names(labels)}" for own, labels in fewer), f"{most} of {others}"])
-
-
-def names(labels: Sequence[str]) -> str:
-    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
-
-
-def parameter_notes(group: Group) -> tuple[str, ...]:
-    return (
-        "Total: base model and adapter. Active per token: of the adapter. Experts, router: parts of what is trained. "
-        "Adapter: size of the saved file, MB = 10⁶ bytes.",
-    )
-
-
-def cost_notes(group: Group) -> tuple[str, ...]:
-    devices = sorted({r.spec.device for r in group.records})
-    kind = "allocated on the device" if devices == ["cuda"] else "resident memory of the process"
-    name = group.shared.get("device_name")
-    versions = ", ".join(f"{n} {group.shared[n]}" for n in ("torch", "transformers", "peft") if group.shared.get(n))
-    where = ", ".join(str(x) for x in (name or "/".join(devices), group.shared.get("dtype"), versions) if x)
-    return (
-        f"Peak memory: {kind}, base model included, MB = 10⁶ bytes. "
-        "Time: wall-clock in s; allocate is the method's own search. Speed: tokens without padding.",
-        f"Measured on {where}.",
-        *_busy_note(group),
-    )
-
-
-def _busy_note(group: Group) -> tuple[str, ...]:
-    found = [x for r in group.records if (x := r.environment.get("device_busy_bytes")) is not None]
-    if not found:
-        return ()
-    share = f"{len(found)} of {len(group.records)} records"
-    return (
-        f"Somebody else used the device when {share} were measured (at most {max(found) / 1e6:,.0f} MB of it before "
-        "the start): their times may be longer than on an idle one.",
-    )
-
-
 def _compact(summaries: Sequence[Summary]) -> list[str]:
     """The compact columns; unlike the others, `unparseable` means something under one kind of protocol only."""
     return [c for c in COMPACT if c != "unparseable" or any(s.metrics[c] is not None for s in summaries)]
@@ -224,33 +151,6 @@ def _compact(summaries: Sequence[Summary]) -> list[str]:
 def _compact_notes(group: Group, summaries: Sequence[Summary]) -> tuple[str, ...]:
     failures = tuple(f"{s.row.label}: {s.note}." for s in summaries if s.note)
     return (*failures, *accuracy_notes(group, summaries))
-
-
-def _any_tie(summaries: Sequence[Summary]) -> bool:
-    return any(s.tied for s in summaries)
-
-
-def detectable_note(group: Group) -> str:
-    found = references(group)
-    compared = [(row, comparisons) for row in found if (comparisons := compare(group, row))]
-    if not compared:
-        return "Smallest detectable difference: not known, no finished lora or molora to compare with another."
-    for row, comparisons in compared:
-        if span := _span(comparisons):
-            return (
-                f"Smallest difference to {row.label} that these documents could detect (two-sided 5%, power 80%): "
-                f"{span} of the macro mean."
-            )
-    return "Smallest detectable difference: not known, these documents do not tell the methods apart at all."
-
-
-def _span(comparisons: Sequence[Comparison]) -> str | None:
-    """Points that could have been detected; a range where the methods differ."""
-    found = detectable(comparisons)
-    if found is None:
-        return None
-    low, high = (f"{100 * x:.1f}" for x in found)
-    return f"{low} points" if low == high else f"{low} to {high} points, depending on the method,"
 
 
 def _table(
@@ -358,7 +258,7 @@ def _paired(group: Group, comparisons: Sequence[Comparison]) -> Table:
         f"task; Holm over {_methods(len(comparisons))}. *: exact McNemar p, Holm-adjusted over methods, below 0.05.",
         f"Documents: {comparisons[0].documents}; {seeds}.",
     ]
-    if span := _span(comparisons):
+    if span := span_text(comparisons):
         notes.append(f"Smallest detectable difference (two-sided 5%, power 80%): {span.rstrip(',')}.")
     if group.embedded:
         notes.append(f"Data: {EMBEDDED}.")
