@@ -70,8 +70,8 @@ def _sure(group: Group, best: Summary) -> tuple[str, ...]:
         f"{interval_text(best.macro_interval)}% over {sum(counts):,} documents of {_many(len(counts), 'task')}."
         if best.macro_interval
         else f"No interval: {sum(counts):,} documents of {_many(len(counts), 'task')} are too few for one.",
-        "Methods are compared on the same documents (paired bootstrap, Holm-adjusted over methods); a tie means that "
-        "these documents do not tell them apart, not that the methods are equal.",
+        "Methods are compared on the same documents (paired max-T test over all pairs, since these documents also pick "
+        "the best); a tie means that these documents do not tell methods apart, not that the methods are equal.",
         detectable_note(group),
         _seeds(group, best),
     ]

@@ -118,7 +118,12 @@ def _ratio(group: Group, row: Row, claim: Mapping[str, Any], rivals: Sequence[Ro
 def _share(group: Group, row: Row, claim: Mapping[str, Any], rivals: Sequence[Row]) -> tuple[str, str]:
     own = _summary_of(group, row).metrics
     of = metric(claim["of"]).label.lower()
-    return _limits(claim, [(f"of its {of}", own[claim["metric"]], own[claim["of"]])], metric(claim["metric"]).label)
+    part = f"of its {of}", own[claim["metric"]], own[claim["of"]]
+    verdict, evidence = _limits(claim, [part], metric(claim["metric"]).label)
+    documents = row.done[0].spec.train_documents
+    if verdict == NOT_REPRODUCED and documents is not None and documents < claim["least_documents"]:
+        return UNDECIDABLE, f"{evidence}; {documents:,} training documents are too few to refute it"
+    return verdict, evidence
 
 
 def _limits(
@@ -180,6 +185,6 @@ _ALWAYS = ("name", "statement", "source", "protocol", "model", "kind", "method",
 _NEEDED = {
     "accuracy": {"rivals"},
     "ratio": {"rivals", "metric", "at_most", "fails_from"},
-    "share": {"metric", "of", "at_most", "fails_from"},
+    "share": {"metric", "of", "at_most", "fails_from", "least_documents"},
     "published": {"r", "macro"},
 }

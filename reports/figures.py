@@ -19,7 +19,7 @@ from reports import stats, style
 from reports.canvas import Rows, in_order, legend_height, legend_right, log_axis, method_axis, new_figure, size
 from reports.groups import Group
 from reports.phases import draw_memory, draw_time, memory_rows, time_rows
-from reports.summary import CONTROLS, contrasts, references, summarise
+from reports.summary import CONTROLS, Summary, compare, contrasts, references, summarise
 from reports.tables import points_text
 
 TRADE_OFFS = {
@@ -43,11 +43,14 @@ def trade_off_rows(group: Group, cost: str) -> Rows:
 
 
 def draw_trade_off(rows: Rows, cost: str, title: str) -> Figure:
-    """Points with one standard error; the front as a step line; untrained methods as a level line on log axes."""
+    """Points with one standard error (of many only its size is said, or their bars would hide the marks).
+
+    The front is a step line, untrained methods a level line on log axes.
+    """
     figure, ax = new_figure(7.4, max(4.4, legend_height(len(rows) + 1)))
     looks = style.looks((r["method"], r["family"]) for r in rows)
     scale = 1e-6 if cost.endswith("_bytes") else 1.0
-    many = False
+    many, crowded = False, len(rows) > 10
     placed = [r for r in rows if cost != "trainable_params" or r[cost] > 0]
     # Each mark is smaller than those below it, so that none hides another.
     sizes = dict(zip([r["method"] for r in placed], np.linspace(11, 7.5, len(placed)), strict=True))
@@ -59,7 +62,7 @@ def draw_trade_off(rows: Rows, cost: str, title: str) -> Figure:
                 y, color=look["color"], linestyle=(0, (1, 2)), linewidth=1.3, label=f"{r['method']} (trains none)"
             )
             continue
-        error = None if r["stderr"] is None else 100 * r["stderr"]
+        error = None if r["stderr"] is None or crowded else 100 * r["stderr"]
         mark = size(look, sizes[r["method"]])
         ax.errorbar(
             r[cost] * scale, y, yerr=error, color=look["color"], marker=look["marker"], markersize=mark,
@@ -75,7 +78,9 @@ def draw_trade_off(rows: Rows, cost: str, title: str) -> Figure:
             many = True
     ax.set_xlabel(TRADE_OFFS[cost][0])
     rings = "; rings: seeds" if many else ""
-    ax.set_ylabel(f"Macro mean accuracy (%), ±1 st. error{rings}")
+    errors = [100 * r["stderr"] for r in rows if r["stderr"] is not None]
+    bars = f", st. errors {min(errors):.1f} to {max(errors):.1f}" if crowded and errors else ", ±1 st. error"
+    ax.set_ylabel(f"Macro mean accuracy (%){bars}{rings}")
     if cost == "trainable_params" and placed:
         log_axis(ax, [r[cost] for r in placed])
     front = sorted((r[cost] * scale, 100 * r["macro_accuracy"]) for r in placed if r["front"])
@@ -93,9 +98,9 @@ def _spread(ax: Axes, points: list[tuple[float, float]]) -> float:
 
 
 def loss_rows(group: Group) -> Rows:
-    """Training loss at each step, mean over seeds."""
+    """Training loss at each step, mean over the seeds that all methods have: another seed is another data order."""
     rows: Rows = []
-    for row in group.finished:
+    for row in group.alike.finished:
         curves = [r.losses for r in row.done if r.losses]
         for step in range(min(map(len, curves), default=0)):
             loss = float(np.mean([curve[step] for curve in curves]))
@@ -168,18 +173,24 @@ def draw_forest(rows: Rows, title: str) -> Figure:
 
 
 def task_rows(group: Group) -> Rows:
-    """Accuracy of each method and task, and its difference to the first reference (or to the mean of all methods)."""
+    """Accuracy of each method and task, and its paired difference to the first reference.
+
+    Without a reference it is the difference to the mean of all methods.
+    """
     summaries = [s for s in summarise(group) if s.tasks]
+    mean = {task: float(np.mean([s.tasks[task][0] for s in summaries])) for task in group.tasks if summaries}
     found = references(group)
-    base = {t: float(np.mean([s.tasks[t][0] for s in summaries])) for t in group.tasks} if summaries else {}
-    for s in summaries:
-        if found and s.row is found[0]:
-            base = {t: s.tasks[t][0] for t in group.tasks}
-    against = found[0].label if found else "mean of all"
+    paired = {c.row: c.tasks for c in compare(group, found[0])} if found else {}
+
+    def difference(s: Summary, task: str) -> float:
+        if not found:
+            return s.tasks[task][0] - mean[task]
+        return 0.0 if s.row is found[0] else paired[s.row][task][0]
+
     return [
         {
-            "method": s.row.label, "task": task, "accuracy": s.tasks[task][0], "against": against,
-            "difference": s.tasks[task][0] - base[task],
+            "method": s.row.label, "task": task, "accuracy": s.tasks[task][0],
+            "against": found[0].label if found else "mean of all", "difference": difference(s, task),
         }
         for s in summaries
         for task in group.tasks
@@ -187,7 +198,10 @@ def task_rows(group: Group) -> Rows:
 
 
 def draw_tasks(rows: Rows, title: str) -> Figure:
-    """Accuracies in percent, below each the difference in points; colours show it too, but not its sign in grey."""
+    """Accuracies in percent, below each the difference in points (on the seeds in common).
+
+    Colours show it too, but not its sign in grey.
+    """
     methods, tasks = in_order(rows), list(dict.fromkeys(r["task"] for r in rows))
     grid = np.full((len(methods), len(tasks)), np.nan)
     figure, ax = new_figure(2.6 + 0.72 * len(tasks), 1.6 + 0.36 * len(methods))
@@ -205,7 +219,9 @@ def draw_tasks(rows: Rows, title: str) -> Figure:
     ax.set_yticks(range(len(methods)), methods)
     ax.grid(False)
     ax.set_title(title, loc="left")
-    figure.colorbar(image, ax=ax, label=f"points above {rows[0]['against']}", shrink=0.9)
+    against = rows[0]["against"]
+    label = f"points above {against}{', on the seeds in common' if against in methods else ''}"
+    figure.colorbar(image, ax=ax, label=label, shrink=0.9)
     return figure
 
 

@@ -89,6 +89,19 @@ class Group:
         """The group with its ablations among the rows."""
         return replace(self, rows=(*self.rows, *self.ablations), ablations=())
 
+    @cached_property
+    def alike(self) -> Group:
+        """The group with the same seeds in every finished row: those that all of them have, where there is one."""
+        every = [set(row.seeds) for row in self.whole.finished]
+        seeds = set.intersection(*every) if every else set()
+        if not seeds:
+            return self
+
+        def narrowed(rows: Iterable[Row]) -> tuple[Row, ...]:
+            return tuple(replace(row, done=tuple(r for r in row.done if r.spec.seed in seeds)) for row in rows)
+
+        return replace(self, rows=narrowed(self.rows), ablations=narrowed(self.ablations))
+
     @property
     def records(self) -> list[Record]:
         return [*(r for row in self.whole.rows for r in (*row.done, *row.failed)), *self.tuning]

@@ -17,7 +17,7 @@ def accuracy_notes(group: Group, summaries: Sequence[Summary], columns: Sequence
         notes.append(f"Data: {EMBEDDED}.")
     if any(s.macro is not None for s in summaries):
         tie = (
-            "; ≈: not to be told from it (paired bootstrap, Holm-adjusted p ≥ 0.05)"
+            "; ≈: not to be told from it (paired max-T test over documents and all pairs of methods, p ≥ 0.05)"
             if any(s.tied for s in summaries)
             else ""
         )

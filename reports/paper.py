@@ -63,7 +63,8 @@ def usual(group: Group, methods: Collection[str]) -> Group:
 def exhibits(group: Group) -> tuple[list[Exhibit], list[str]]:
     """(figures that can be drawn, what is missing) of the set."""
     main = compared(group)
-    drawn = {**figures(main), **maps(main)}
+    mapped = maps(main)  # of each row's first seed
+    drawn = {**figures(main), **mapped}
     found, missing = [], []
     wanted = {
         "accuracy-parameters": "accuracy against trainable parameters",
@@ -78,19 +79,20 @@ def exhibits(group: Group) -> tuple[list[Exhibit], list[str]]:
         if stem in drawn:
             plotted, draw_it = drawn[stem]
             labels = {r.get("method", ABLATED) for r in plotted}  # sensitivity is of one method
-            records = _keys([row for row in main.finished if row.label in labels])
+            behind = [row for row in main.finished if row.label in labels]
+            records = _keys([replace(row, done=row.done[:1]) for row in behind] if stem in mapped else behind)
             found.append(Exhibit(stem, caption, plotted, draw_it, records))
         else:
             missing.append(caption)
     for stem, caption, rows, draw in (
-        ("samples", "samples that sensitivity is measured on", sample_rows(group), draw_samples),
-        ("budget", "budget: share of the blocks that pass for each task", budget_rows(group), draw_budget),
-        ("grouping", "blocks that are ranked against each other", grouping_rows(group), draw_grouping),
-        ("shape", "experts over the layers, beside MoLA's shapes", shape_rows(group), draw_shape),
+        ("samples", "samples that sensitivity is measured on", sample_rows(group.alike), draw_samples),
+        ("budget", "budget: share of the blocks that pass for each task", budget_rows(group.alike), draw_budget),
+        ("grouping", "blocks that are ranked against each other", grouping_rows(group.alike), draw_grouping),
+        ("shape", "experts over the layers, beside MoLA's shapes", shape_rows(group.alike), draw_shape),
     ):
         if rows:
             labels = {r["method"] for r in rows}
-            records = _keys([row for row in group.whole.finished if row.label in labels])
+            records = _keys([row for row in group.alike.whole.finished if row.label in labels])
             found.append(Exhibit(stem, caption, rows, lambda rows=rows, draw=draw: draw(rows), records))  # type: ignore[misc]
         else:
             missing.append(caption)
@@ -308,12 +310,12 @@ def _experts(row: Row) -> dict[str, int]:
 
 
 def _samples(s: Summary) -> float:
-    """Samples of a task that scored each layer: all of the probe, or in mode "released" its share."""
+    """Samples of a task that scored each layer: all of the probe, or in mode "released" its share, at least one."""
     probe = s.row.done[0].facts.get("probe_samples") or {}
     mean = float(np.mean(list(probe.values()))) if probe else float(_spec(s.row).probe_documents)
     if _spec(s.row).hyperparameters.get("mode") != "released":
         return mean
-    return mean / len({parse_block(block)[0] for block in _experts(s.row)})
+    return max(1.0, mean / len({parse_block(block)[0] for block in _experts(s.row)}))
 
 
 def _plain(row: Row) -> str:

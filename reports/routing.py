@@ -6,7 +6,6 @@ nothing in common, so loads are never averaged over blocks: every block of every
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -23,15 +22,21 @@ _CELL = 120  # pixels of a block: most numbers of experts divide it
 _GAP = 12  # of them left empty between two layers
 _INSIDE = 98  # percent of the loads that the colours tell apart: the few beyond, often far, would turn the rest grey
 _LEAST = 0.1  # powers of two that the colours reach at least: noise stays pale
+_MOST = 2.0  # ... and at most: an expert that nothing reaches is far beyond them, and would turn all others grey
 
 
 def routing_rows(row: Row) -> Rows:
-    """Of the row's first seed: one dictionary a task and block; `load` holds the experts' shares in their order."""
-    found = row.done[0].facts.get("router") if row.done else None
+    """Of the row's first seed: one dictionary a task and block; `load` holds the experts' shares in their order.
+
+    A block without a router, since it has no second expert, has no load.
+    """
+    facts = row.done[0].facts if row.done else {}
+    found = facts.get("router") or {}
     rows: Rows = []
-    for task, blocks in found.items() if isinstance(found, dict) else ():
-        for block, entry in sorted(blocks.items(), key=lambda item: parse_block(item[0])[0]):
+    for task, blocks in found.items() if any(found.values()) else ():
+        for block in sorted({**(facts.get("experts") or {}), **blocks}, key=lambda name: parse_block(name)[0]):
             layer, projection = parse_block(block)
+            entry = blocks.get(block, {"load": ()})
             load = " ".join(f"{value:.4g}" for value in entry["load"])
             rows.append(
                 {
@@ -44,12 +49,9 @@ def routing_rows(row: Row) -> Rows:
 
 def draw_routing(rows: Rows, title: str) -> Figure:
     """A panel a projection, a line a task; each layer's cell is divided among its experts. Lighter is more."""
-    tasks, layers = ([*dict.fromkeys(r[name] for r in rows)] for name in ("task", "layer"))
-    fullest = Counter(r["layer"] for r in rows).most_common(1)[0][0]  # knows the order that a layer without some lacks
-    ordered = [r for r in rows if r["layer"] == fullest] + rows
-    projections = [*dict.fromkeys(r["projection"] for r in ordered)]
+    tasks, layers, projections = ([*dict.fromkeys(r[name] for r in rows)] for name in ("task", "layer", "projection"))
     grids = {p: np.full((len(tasks), len(layers) * _CELL), np.nan) for p in projections}
-    for r in rows:
+    for r in [r for r in rows if r["load"]]:
         load = np.array([float(x) for x in r["load"].split()])
         start = layers.index(r["layer"]) * _CELL
         width = _CELL - _GAP
@@ -57,7 +59,7 @@ def draw_routing(rows: Rows, title: str) -> Figure:
         share = load * len(load) / max(load.sum(), 1e-12)
         grids[r["projection"]][tasks.index(r["task"]), start : start + width] = np.log2(np.maximum(share, 1e-3))[expert]
     deviations = np.abs(np.stack([*grids.values()]))
-    limit = max(_LEAST, float(np.nanpercentile(deviations, _INSIDE)))
+    limit = min(_MOST, max(_LEAST, float(np.nanpercentile(deviations, _INSIDE))))
     with matplotlib.rc_context(style.RC):
         size = (9.5, 1.2 + len(projections) * (0.35 + 0.13 * len(tasks)))
         figure = Figure(figsize=size, layout="constrained")
@@ -76,7 +78,7 @@ def draw_routing(rows: Rows, title: str) -> Figure:
     step = max(1, round(len(layers) / 15))
     centre = -_GAP / _CELL / 2
     axes[-1].set_xticks([x + centre for x in range(0, len(layers), step)], layers[::step])
-    axes[-1].set_xlabel("Layer; within a layer its experts, white: no router")
+    axes[-1].set_xlabel("Layer; within a layer its experts, white: no router, since there is no second expert")
     bar = figure.colorbar(image, ax=list(axes), shrink=0.6, aspect=40, extend="both")
     powers = [limit * part for part in (-1, -0.5, 0, 0.5, 1)]
     bar.set_ticks(powers, labels=[f"{2.0**p:.2f}" for p in powers])

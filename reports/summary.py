@@ -5,9 +5,10 @@ Everything tables and figures show is taken from here, so that a number is compu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 
 import numpy as np
 
@@ -31,7 +32,8 @@ class Summary:
     macro_deviation: float | None  # over seeds
     macro_seeds: tuple[float, ...]  # macro mean of each seed
     metrics: dict[str, float | None]  # mean over seeds of each row of results.metrics
-    best: bool
+    best: bool  # no other has a higher macro mean
+    best_p: float | None  # of its lag behind the best, over all pairs; None: the best, failed, or too few documents
     tied: bool  # not to be told from the best
     note: str  # what went wrong, if anything
 
@@ -57,13 +59,11 @@ class Comparison:
 @lru_cache(maxsize=256)
 def summarise(group: Group) -> list[Summary]:
     """One summary a row, in the group's order; failed rows have no numbers but a note."""
-    best = max(
-        group.finished, key=lambda row: np.mean([row.outcomes(task).mean() for task in group.tasks]), default=None
-    )
-    against = compare(group, best) if best else []
-    # Where documents cannot decide, a method is tied.
-    tied = {c.row for c in against if c.macro_p is None or c.macro_p >= stats.ALPHA}
-    return [_summary(group, row, row is best, row in tied) for row in group.rows]
+    means = {row: float(np.mean([row.outcomes(task).mean() for task in group.tasks])) for row in group.finished}
+    best = max(means, key=lambda row: means[row], default=None)
+    against = _against(group, best) if best else {}
+    highest = {row for row, mean in means.items() if best and mean > means[best] - 1e-12}
+    return [_summary(group, row, row in highest, against) for row in group.rows]
 
 
 @lru_cache(maxsize=256)
@@ -73,10 +73,8 @@ def compare(group: Group, reference: Row, methods: tuple[str, ...] | None = None
     for row in group.finished:
         if row is reference or (methods is not None and row.method not in methods):
             continue
-        seeds = sorted(set(row.seeds) & set(reference.seeds))
-        differences = [
-            row.outcomes(task, seeds or None) - reference.outcomes(task, seeds or None) for task in group.tasks
-        ]
+        seeds = _common_seeds(row, reference)
+        differences = [row.outcomes(task, seeds) - reference.outcomes(task, seeds) for task in group.tasks]
         pairs = zip(group.tasks, differences, strict=True)
         tasks = {task: (float(d.mean()), stats.mcnemar(d)) for task, d in pairs}
         found.append((row, stats.paired_bootstrap(differences), tasks, seeds, sum(map(len, differences))))
@@ -89,11 +87,39 @@ def compare(group: Group, reference: Row, methods: tuple[str, ...] | None = None
             difference,
             macro[row.label],
             {task: (*tasks[task], adjusted[task][row.label]) for task in group.tasks},
-            seeds,
+            list(seeds or ()),
             documents,
         )
         for row, difference, tasks, seeds, documents in found
     ]
+
+
+def _common_seeds(row: Row, other: Row) -> tuple[int, ...] | None:
+    """Seeds that both rows have; None (all of each) where they share none."""
+    return tuple(sorted(set(row.seeds) & set(other.seeds))) or None
+
+
+def _against(group: Group, best: Row) -> dict[Row, float | None]:
+    """p of each other finished row's lag behind `best`, adjusted over all pairs of finished rows.
+
+    None: too few documents. A row that does not lag on the seeds in common, which are what is tested, has 1.
+    """
+    columns: dict[tuple[Row, tuple[int, ...] | None], int] = {}
+    pairs: dict[tuple[Row, Row], tuple[int, int]] = {}
+    for one, other in combinations(group.finished, 2):
+        seeds = _common_seeds(one, other)
+        first, second = (columns.setdefault((row, seeds), len(columns)) for row in (one, other))
+        pairs[one, other] = first, second
+    if not pairs:
+        return {}
+    outcomes = [np.array([row.outcomes(task, seeds) for row, seeds in columns]) for task in group.tasks]
+    means = np.mean([task.mean(axis=1) for task in outcomes], axis=0)
+    found = {}
+    for (rows, (first, second)), p in zip(pairs.items(), stats.max_t(outcomes, list(pairs.values())), strict=True):
+        if best in rows:
+            ahead = means[first] - means[second] if rows[0] is best else means[second] - means[first]
+            found[rows[1] if rows[0] is best else rows[0]] = p if p is None or ahead > 0 else 1.0
+    return found
 
 
 def contrasts(group: Group) -> list[list[Comparison]]:
@@ -115,7 +141,7 @@ def detectable(comparisons: Sequence[Comparison]) -> tuple[float, float] | None:
     return (min(known), max(known)) if known else None
 
 
-def _summary(group: Group, row: Row, best: bool, tied: bool) -> Summary:
+def _summary(group: Group, row: Row, best: bool, against: Mapping[Row, float | None]) -> Summary:
     tasks: dict[str, tuple[float, float | None]] = {}
     seeds: tuple[float, ...] = ()
     macro: float | None = None
@@ -132,7 +158,9 @@ def _summary(group: Group, row: Row, best: bool, tied: bool) -> Summary:
             macro, deviation = stats.seed_summary(seeds)
         stderr = stats.macro_standard_error([error for _, error in tasks.values()])
     metrics = {m.name: _mean([m.get(r) for r in row.done or row.failed[-1:]]) for m in METRICS}
-    return Summary(row, tasks, macro, stderr, deviation, seeds, metrics, best, tied, _note(row))
+    best_p = against.get(row)
+    tied = row in against and (best_p is None or best_p >= stats.ALPHA)  # where documents cannot decide, it is a tie
+    return Summary(row, tasks, macro, stderr, deviation, seeds, metrics, best, best_p, tied, _note(row))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

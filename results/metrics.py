@@ -59,6 +59,14 @@ def peak_bytes(record: Record) -> int | None:
     return max(known, default=None)
 
 
+def active_params(record: Record) -> float | None:
+    """Adapter parameters that a token meets; never those that were pruned, which early records still count."""
+    found = record.parameters
+    if found is None or found.active_per_token is None or found.after_pruning is None:
+        return None if found is None else found.active_per_token
+    return min(found.active_per_token, found.after_pruning)
+
+
 def wall_seconds(record: Record, phase: str | None = None) -> float | None:
     """Wall-clock of one phase, or of all together; None when it was not reached."""
     if phase is not None:
@@ -117,7 +125,14 @@ METRICS: tuple[Metric, ...] = (
     _count("after_pruning_params", "After pruning", "after_pruning"),
     _count("expert_params", "Experts", "experts"),
     _count("router_params", "Router", "router"),
-    _count("active_params", "Active per token", "active_per_token"),
+    Metric(
+        name="active_params",
+        unit="params",
+        direction="lower",
+        label="Active per token",
+        format=",.0f",
+        get=active_params,
+    ),
     _count("total_params", "Total", "total"),
     _memory("adapter_bytes", "Adapter", _parameters("adapter_bytes"), ",.1f"),
     _memory("peak_bytes", "Peak memory", peak_bytes),

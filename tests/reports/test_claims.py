@@ -79,8 +79,19 @@ def test_every_claim_says_whose_it_is_for_what_and_what_decides_it():
 
 
 def test_a_clear_loser_reproduces_none():
-    found = _verdicts(_record("lora", 0.6, 1000, peak=1000), _record("lora-smoe", 0.4, 1100, allocate=50.0, peak=1200))
+    long = {"train_documents": 4000}
+    found = _verdicts(
+        _record("lora", 0.6, 1000, peak=1000, **long),
+        _record("lora-smoe", 0.4, 1100, allocate=50.0, peak=1200, **long),
+    )
     assert [found[n].verdict for n in ("accuracy", "parameters", "memory", "overhead")] == ["not reproduced"] * 4
+
+
+def test_a_short_training_cannot_refute_that_a_fixed_cost_is_small():
+    found = _verdicts(_record("lora"), _record("lora-smoe", allocate=50.0, train_documents=640))["overhead"]
+    assert found.verdict == "undecidable" and "50.0% of its" in found.evidence
+    assert "640 training documents are too few to refute it" in found.evidence
+    assert _verdicts(_record("lora-smoe", allocate=4.0, train_documents=640))["overhead"].verdict == "reproduced"
 
 
 def test_what_lies_between_is_undecidable():

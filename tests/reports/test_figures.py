@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 
 import matplotlib
 import numpy as np
@@ -112,3 +113,23 @@ def test_ranks_of_three_digits_stay_in_their_cells():
     figure.draw_without_rendering()
     ax = figure.axes[0]
     assert max(text.get_window_extent().width for text in ax.texts) < ax.get_window_extent().width / 4
+
+
+def test_differences_by_task_and_losses_are_of_the_seeds_in_common():
+    records = [make_record("lora", 0, layers=1), *(make_record("lora-smoe", s, layers=1) for s in (0, 1))]
+    (group,) = make_groups(records)
+    drawn = figures(group)
+    tasks = [r for r in drawn["tasks"][0] if r["method"] == "lora-smoe"]
+    for r in tasks:
+        smoe, lora = (record.scores[r["task"]].value for record in (records[1], records[0]))
+        assert r["difference"] == pytest.approx(smoe - lora)
+    assert any(r["accuracy"] != pytest.approx(records[1].scores[r["task"]].value) for r in tasks)
+    losses = [r["loss"] for r in drawn["loss"][0] if r["method"] == "lora-smoe"]
+    assert losses == pytest.approx(list(records[1].losses))
+
+
+def test_many_points_leave_their_error_bars_to_the_axis_label():
+    (group,) = make_groups([make_record(method, layers=1) for method in style.ORDER[:11]])
+    crowded, few = (figures(g)["accuracy-time"][1]().axes[0] for g in (group, make_groups(make_run(layers=1))[0]))
+    assert not crowded.collections and few.collections
+    assert re.search(r"st\. errors \d\.\d to \d\.\d", crowded.get_ylabel()) and "±1" in few.get_ylabel()

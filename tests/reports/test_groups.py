@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 import synthetic_records
 from synthetic_records import make_environment, make_failed, make_record, make_run
 
+from reports import stats
 from reports.groups import MixedError, load_records, make_groups
 from reports.summary import compare, contrasts, detectable, references, summarise
 from results.store import Store
@@ -198,3 +200,36 @@ def test_ties_are_the_methods_that_documents_cannot_tell_from_the_best(monkeypat
     assert found["frozen"] == (False, False)
     (alone,) = summarise(make_groups([make_record("lora")])[0])
     assert alone.best and not alone.tied
+    few = summarise(make_groups(make_run(count=1))[0])
+    assert all(s.tied or s.best for s in few) and {s.best_p for s in few} == {None}
+
+
+def test_all_that_share_the_highest_mean_are_best():
+    lora = make_record("lora")
+    twin = dataclasses.replace(make_record("molora"), scores=lora.scores)
+    found = {s.row.label: (s.best, s.best_p) for s in summarise(make_groups([lora, twin, make_record("frozen")])[0])}
+    assert found["lora"] == (True, None) and found["molora"] == (True, 1.0) and not found["frozen"][0]
+
+
+def test_the_best_is_judged_over_all_pairs_each_on_its_seeds_in_common():
+    seeds = {"lora": (0, 1), "molora": (0,), "adalora": (0, 1, 2), "lora-smoe": (0, 2), "frozen": (0,)}
+    (group,) = make_groups([make_record(method, s) for method, own in seeds.items() for s in own])
+    pairs = list(itertools.combinations(group.rows, 2))
+    sides = [(row, sorted({*a.seeds} & {*b.seeds})) for a, b in pairs for row in (a, b)]
+    outcomes = [np.array([row.outcomes(task, common) for row, common in sides]) for task in group.tasks]
+    by_pair = dict(zip(pairs, stats.max_t(outcomes, [(2 * i, 2 * i + 1) for i in range(len(pairs))]), strict=True))
+    best = next(s for s in summarise(group) if s.best)
+    assert best.best_p is None and not best.tied
+    for other in (s for s in summarise(group) if s is not best):
+        (p,) = (p for pair, p in by_pair.items() if {*pair} == {best.row, other.row})
+        assert other.best_p == pytest.approx(p) and other.tied == (p >= 0.05)
+    assert {s.tied for s in summarise(group)} == {True, False}
+
+
+def test_a_row_ahead_on_the_seeds_in_common_is_never_below_the_best(monkeypatch):
+    records = []
+    for method, seed, skill in (("molora", 0, 0.6), ("lora-smoe", 0, 0.8), ("lora-smoe", 1, 0.2)):
+        monkeypatch.setitem(synthetic_records.SKILL, method, skill)
+        records.append(make_record(method, seed, count=200))
+    molora, smoe = summarise(make_groups(records)[0])
+    assert molora.best and (smoe.best_p, smoe.tied) == (1.0, True)

@@ -39,6 +39,8 @@ def group():
     records += [made(samples=n, probe_documents=n) for n in (1, 2, 4)]
     released = OWN | {"mode": "released"}
     records += [made("smoe-released", samples=10 * n, probe_documents=10 * n, hyperparameters=released) for n in (1, 2)]
+    records += [made("smoe-released", samples=3, probe_documents=3, hyperparameters=released)]
+    records += [made(samples=8, seed=1)]
     records += [made(mean=mean) for mean in (3.2, 6.4)]
     records += [made(f"smoe-{name}", hyperparameters=OWN | {"grouping": name}) for name in ("type", "global")]
     records += [made("mola", hyperparameters={"shape": shape}) for shape in ("inverted-triangle", "triangle")]
@@ -61,8 +63,17 @@ def test_samples_are_counted_a_layer_in_both_modes(group):
         family: [r["samples_a_layer"] for r in rows if r["family"] == family]
         for family in ("lora-smoe", "smoe-released")
     }
-    assert counts == {"lora-smoe": [1, 2, 4, 8], "smoe-released": [1, 2]}
+    assert counts == {"lora-smoe": [1, 2, 4, 8], "smoe-released": [1, 1, 2]}  # no layer is left without a sample
     assert rows[3]["overlap_with_largest"] == 1.0 and rows[0]["overlap_with_largest"] < 1.0
+
+
+def test_points_of_an_ablation_are_of_the_same_seeds(group):
+    assert [len(row.done) for row in group.own(["lora-smoe"])] == [2]
+    found = {one.stem: one for one in exhibits(group)[0]}
+    for stem in ("samples", "budget", "grouping", "shape"):
+        assert {r["of_seeds"] for r in found[stem].rows} == {"0"} and all(
+            "--s0--" in key for key in found[stem].records
+        )
 
 
 def test_the_budget_is_the_share_of_blocks_that_pass(group):

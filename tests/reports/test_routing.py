@@ -25,11 +25,30 @@ def test_rows_hold_every_expert_of_every_block_and_task():
     record = _routed()
     (group,) = make_groups([record])
     rows = routing_rows(group.rows[0])
-    assert len(rows) == sum(map(len, record.facts["router"].values()))
-    for row in rows:
+    routed = [row for row in rows if row["load"]]
+    assert len(routed) == sum(map(len, record.facts["router"].values()))
+    for row in routed:
         load = record.facts["router"][row["task"]][row["block"]]["load"]
         assert [float(x) for x in row["load"].split()] == pytest.approx(load, rel=1e-3)
-    assert rows[0]["load"] == "0.9 0.1" and rows[0]["dead"] == 0
+    assert routed[0]["load"] == "0.9 0.1" and routed[0]["dead"] == 0
+
+
+def test_layers_without_a_router_stay_on_the_axis_and_dead_experts_leave_the_scale_possible():
+    record = _routed(layers=4)
+    router = {
+        task: {b: {"load": [1.0] + [0.0] * 7, "entropy": 0.0, "dead": 7} for b in blocks if ".layers.1." in b}
+        for task, blocks in record.facts["router"].items()
+    }
+    record = dataclasses.replace(record, facts={**record.facts, "router": router})
+    (group,) = make_groups([record])
+    assert {row["layer"] for row in routing_rows(group.rows[0])} == {0, 1, 2, 3}
+    ((_, draw),) = routing(group).values()
+    figure = draw()
+    assert [ax.get_ylabel() for ax in figure.axes[:7]] == ["q", "k", "v", "o", "gate", "up", "down"]
+    assert [text.get_text() for text in figure.axes[6].get_xticklabels()] == ["0", "1", "2", "3"]
+    image = figure.axes[0].images[0]
+    shown = ~image.get_array().mask[0]
+    assert image.get_clim() == (-2.0, 2.0) and not shown[:120].any() and shown[120:228].all() and not shown[228:].any()
 
 
 def test_panels_are_in_the_order_of_the_model_and_an_outlier_does_not_set_the_scale():
@@ -59,7 +78,10 @@ def test_loads_that_hardly_differ_stay_pale():
 
 def test_methods_without_a_router_have_no_figure():
     odd = dataclasses.replace(make_record("molora", layers=1), facts={"router": None})
-    (group,) = make_groups([make_record("lora", layers=1), odd, make_failed("dora")])
+    single = dataclasses.replace(
+        make_record("mola", layers=1), facts={"router": {"boolq": {}}, "experts": {"a.0.q": 1}}
+    )
+    (group,) = make_groups([make_record("lora", layers=1), odd, single, make_failed("dora")])
     assert routing(group) == {}
 
 

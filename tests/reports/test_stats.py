@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+from scipy.stats import studentized_range
+from scipy.stats import t as student
 
 from reports import stats
 
@@ -96,6 +99,68 @@ def test_mcnemar_never_rejects_a_true_null_too_often():
     rng = np.random.default_rng(3)
     draws = rng.choice([-1.0, 0.0, 1.0], size=(1000, 100), p=[0.1, 0.8, 0.1])
     assert np.mean([stats.mcnemar(d) < 0.05 for d in draws]) <= 0.06
+
+
+def _outcomes(rng: np.random.Generator, methods: int, tasks: int = 4, documents: int = 40) -> list[np.ndarray]:
+    """Equally good methods whose answers hang on the document: one (methods, documents) a task."""
+    chances = rng.beta(1, 1, size=(tasks, documents))
+    return [(rng.random((methods, documents)) < task).astype(float) for task in chances]
+
+
+def _every_pair(methods: int) -> list[tuple[int, int]]:
+    return list(itertools.combinations(range(methods), 2))
+
+
+def test_max_t_of_independent_equal_methods_is_tukeys_range_test():
+    rng = np.random.default_rng(4)
+    outcomes = [rng.standard_normal((6, 4000))]
+    pairs = _every_pair(6)
+    for (one, other), p in zip(pairs, stats.max_t(outcomes, pairs), strict=True):
+        far = abs(outcomes[0][one].mean() - outcomes[0][other].mean()) * math.sqrt(4000)
+        assert p == pytest.approx(studentized_range.sf(far, 6, np.inf), abs=0.03)
+
+
+def test_a_single_pair_has_the_p_of_the_paired_bootstrap():
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        outcomes = _outcomes(rng, 2)
+        (p,) = stats.max_t(outcomes, [(0, 1)])
+        assert p == pytest.approx(stats.paired_bootstrap([one - other for one, other in outcomes]).p, abs=0.06)
+
+
+def test_max_t_takes_each_tasks_own_mean_and_size():
+    up = np.array([[1.0] * 20 + [0.0] * 10, [1.0] * 5 + [0.0] * 25])  # +0.5 of 30
+    down = np.array([[1.0] * 27 + [0.0] * 63, [0.0] * 27 + [1.0] * 63])  # -0.4 of 90
+    difference = stats.paired_bootstrap([one - other for one, other in (up, down)])
+    assert difference.value == pytest.approx(0.05)
+    (p,) = stats.max_t([up, down], [(0, 1)])
+    assert p == pytest.approx(2 * student.sf(0.05 / difference.stderr, 118), abs=0.015)
+
+
+@pytest.mark.parametrize("documents", [4, 16])
+def test_few_documents_do_not_tell_equal_methods_apart_too_often(documents):
+    rng, pairs = np.random.default_rng(7), _every_pair(10)
+    found = [min(stats.max_t(_outcomes(rng, 10, 8, documents), pairs, 1000, i)) < stats.ALPHA for i in range(300)]
+    assert np.mean(found) <= 0.08
+
+
+def test_the_best_of_many_equal_methods_is_seldom_told_from_another():
+    rng, pairs = np.random.default_rng(6), _every_pair(15)
+    apart = holm = 0
+    for seed in range(200):
+        outcomes = _outcomes(rng, 15)
+        apart += min(stats.max_t(outcomes, pairs, draws=1000, seed=seed)) < stats.ALPHA
+        best = int(np.argmax(np.mean([task.mean(axis=1) for task in outcomes], axis=0)))
+        others = {str(i): stats.paired_bootstrap([t[best] - t[i] for t in outcomes], 1000).p for i in range(15)}
+        holm += min(stats.holm({i: p for i, p in others.items() if i != str(best)}).values()) < stats.ALPHA
+    assert apart <= 0.08 * 200 < holm  # the reason why the best is not judged by Holm's adjustment over the others
+
+
+def test_max_t_at_its_edges():
+    right, wrong = np.ones(30), np.zeros(30)
+    assert stats.max_t([np.array([right, right, wrong])], _every_pair(3), draws=99) == [1.0, 0.01, 0.01]
+    assert stats.max_t([np.ones((2, 1)), np.ones((2, 9))], [(0, 1)]) == [None]
+    assert stats.max_t([np.ones((2, 9))], []) == []
 
 
 def test_documents_and_seeds_needed_by_hand():

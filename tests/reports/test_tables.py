@@ -89,7 +89,7 @@ def test_the_share_of_unparseable_answers_is_shown_where_answers_were_written():
 
 def test_ties_are_marked_in_the_macro_column():
     text = markdown(main_tables(_group(make_run()))[0])
-    assert "≈ |" in text and "Holm-adjusted" in text
+    assert "≈ |" in text and "max-T test over documents and all pairs" in text
 
 
 def test_hub_results_carry_no_embedded_note():
@@ -107,6 +107,8 @@ def test_csv_holds_fractions_and_leaves_the_unknown_empty():
     lora = next(row for row in rows if row["method"] == "lora")
     assert 0 < float(lora["macro_accuracy"]) < 1 and lora["after_pruning_params"] == ""
     assert lora["trainable_params"] == "2442240" and set(TASKS) <= set(lora)
+    best, *others = sorted(rows, key=lambda row: -float(row["macro_accuracy"] or 0))
+    assert best["best_p"] == "" and all(0 < float(row["best_p"]) <= 1 for row in others if row["status"] == "done")
     dora = next(row for row in rows if row["method"] == "dora")
     assert dora["status"] == "failed" and dora["macro_accuracy"] == "" and "budget" in dora["note"]
 

@@ -35,6 +35,12 @@ def test_every_metric_of_a_failed_record_is_none_or_measured():
     assert set(values.values()) == {None}
 
 
+def test_what_was_pruned_is_not_active():
+    adalora = make_record("adalora")
+    assert metric("active_params").get(adalora) == adalora.parameters.trainable // 2
+    assert metric("active_params").get(make_record("lora")) == make_record("lora").parameters.active_per_token
+
+
 def test_peak_is_resident_on_a_cpu_and_allocated_on_cuda():
     costs = {
         p: Cost(wall_seconds=1.0, tokens=0, peak_allocated_bytes=a, peak_reserved_bytes=9, peak_resident_bytes=r)
