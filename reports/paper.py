@@ -104,12 +104,13 @@ def sample_rows(group: Group) -> Rows:
     rows: Rows = []
     for family in (ABLATED, "smoe-released"):
         own = [s for s in _scored(group) if s.row.method == family and (family != ABLATED or _budget_is_usual(s.row))]
-        largest = max(own, key=_samples, default=None)
-        for s in sorted(own, key=_samples):
+        largest = max(own, key=_documents, default=None)
+        for s in sorted(own, key=_documents):
             assert largest is not None  # own is not empty here
             rows.append(
                 {
-                    "method": s.row.label, "family": family, "samples_a_layer": _samples(s), **_accuracy(s),
+                    "method": s.row.label, "family": family, "documents": _documents(s), "samples_a_layer": _samples(s),
+                    **_accuracy(s),
                     "overlap_with_largest": overlap(_experts(s.row), _experts(largest.row)),
                     "allocate_seconds": s.metrics["allocate_seconds"],
                 }
@@ -163,13 +164,22 @@ def shape_rows(group: Group) -> Rows:
 
 
 def draw_samples(rows: Rows) -> Figure:
-    """Accuracy on the left, overlap of the allocation with that of the largest probe on the right."""
+    """Accuracy on the left, overlap of the allocation with that of the largest probe on the right.
+
+    Where a layer is scored on fewer samples than the probe has documents, the points say how many these are.
+    """
     figure, axes = new_figure(7.4, 3.6, columns=2)
     for family in dict.fromkeys(r["family"] for r in rows):
         own = [r for r in rows if r["family"] == family]
         look, xs = style.look(family), [r["samples_a_layer"] for r in own]
         _errorbar(axes[0], xs, own, look, family)
         axes[1].plot(xs, [100 * r["overlap_with_largest"] for r in own], **look, markersize=6)
+        for r in [r for r in own if r["documents"] != r["samples_a_layer"]]:
+            for ax, y in zip(axes, (r["macro_accuracy"], r["overlap_with_largest"]), strict=True):
+                ax.annotate(
+                    f"{r['documents']:g} documents", (r["samples_a_layer"], 100 * y), xytext=(8, -3),
+                    textcoords="offset points", fontsize=7.5,
+                )  # fmt: skip
     for ax, label in zip(axes, (ACCURACY, "Overlap with the largest probe (%)"), strict=True):
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
@@ -309,13 +319,17 @@ def _experts(row: Row) -> dict[str, int]:
     return dict(found) if isinstance(found, dict) else {}
 
 
+def _documents(s: Summary) -> float:
+    """Documents of a task in the probe."""
+    probe = s.row.done[0].facts.get("probe_samples") or {}
+    return float(np.mean(list(probe.values()))) if probe else float(_spec(s.row).probe_documents)
+
+
 def _samples(s: Summary) -> float:
     """Samples of a task that scored each layer: all of the probe, or in mode "released" its share, at least one."""
-    probe = s.row.done[0].facts.get("probe_samples") or {}
-    mean = float(np.mean(list(probe.values()))) if probe else float(_spec(s.row).probe_documents)
     if _spec(s.row).hyperparameters.get("mode") != "released":
-        return mean
-    return max(1.0, mean / len({parse_block(block)[0] for block in _experts(s.row)}))
+        return _documents(s)
+    return max(1.0, _documents(s) / len({parse_block(block)[0] for block in _experts(s.row)}))
 
 
 def _plain(row: Row) -> str:

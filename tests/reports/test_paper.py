@@ -12,7 +12,16 @@ from typer.testing import CliRunner
 
 from reports.__main__ import app
 from reports.groups import make_groups
-from reports.paper import budget_rows, compared, draw_paper, exhibits, grouping_rows, sample_rows, shape_rows
+from reports.paper import (
+    budget_rows,
+    compared,
+    draw_paper,
+    draw_samples,
+    exhibits,
+    grouping_rows,
+    sample_rows,
+    shape_rows,
+)
 from results.store import Store
 
 OWN = {"mean_experts": 4.0, "grouping": "attention-mlp", "mode": "paper"}
@@ -64,6 +73,9 @@ def test_samples_are_counted_a_layer_in_both_modes(group):
         for family in ("lora-smoe", "smoe-released")
     }
     assert counts == {"lora-smoe": [1, 2, 4, 8], "smoe-released": [1, 1, 2]}  # no layer is left without a sample
+    assert [r["documents"] for r in rows if r["family"] == "smoe-released"] == [3, 10, 20]
+    texts = [text.get_text() for text in draw_samples(rows).axes[0].texts]
+    assert texts == ["3 documents", "10 documents", "20 documents"]
     assert rows[3]["overlap_with_largest"] == 1.0 and rows[0]["overlap_with_largest"] < 1.0
 
 
