@@ -177,7 +177,7 @@ def draw_samples(rows: Rows) -> Figure:
         for r in [r for r in own if r["documents"] != r["samples_a_layer"]]:
             for ax, y in zip(axes, (r["macro_accuracy"], r["overlap_with_largest"]), strict=True):
                 ax.annotate(
-                    f"{r['documents']:g} documents", (r["samples_a_layer"], 100 * y), xytext=(8, -3),
+                    f"{r['documents']:g} documents", (r["samples_a_layer"], 100 * y), xytext=(8, 4),
                     textcoords="offset points", fontsize=7.5,
                 )  # fmt: skip
     for ax, label in zip(axes, (ACCURACY, "Overlap with the largest probe (%)"), strict=True):
@@ -185,7 +185,7 @@ def draw_samples(rows: Rows) -> Figure:
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         ax.set_xlabel("Samples a layer and task")
         ax.set_ylabel(label)
-    axes[1].set_ylim(0, 103)
+    axes[1].set_ylim(0, 108)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.suptitle("Samples that sensitivity is measured on", x=0.01, ha="left", fontsize=10)
     return figure
