@@ -47,8 +47,8 @@ def _verdict(best: Summary, tied: Sequence[Summary], others: Sequence[Summary]) 
     mean = f"{100 * (best.macro or 0):.1f}%"
     if not others:
         return f"No comparison: {best.row.label} ({mean}) is the only method with a finished job."
-    equal = [s for s in tied if s.macro == best.macro]
-    near, below = [s for s in tied if s not in equal], [s for s in others if s not in tied]
+    equal = [s for s in others if s.best]
+    near, below = ([s for s in others if not s.best and (s in tied) is near] for near in (True, False))
     share, them = ("share", "them") if equal else ("has", "it")
     text = f"{_names([best, *equal])} {share} the highest macro mean of {_many(len(others) + 1, 'contestant')}, {mean}"
     if below:

@@ -106,7 +106,7 @@ def _against(group: Group, best: Row) -> dict[Row, float | None]:
     """
     columns: dict[tuple[Row, tuple[int, ...] | None], int] = {}
     pairs: dict[tuple[Row, Row], tuple[int, int]] = {}
-    for one, other in combinations(group.finished, 2):
+    for one, other in combinations([best, *(row for row in group.finished if row is not best)], 2):
         seeds = _common_seeds(one, other)
         first, second = (columns.setdefault((row, seeds), len(columns)) for row in (one, other))
         pairs[one, other] = first, second
@@ -114,12 +114,12 @@ def _against(group: Group, best: Row) -> dict[Row, float | None]:
         return {}
     outcomes = [np.array([row.outcomes(task, seeds) for row, seeds in columns]) for task in group.tasks]
     means = np.mean([task.mean(axis=1) for task in outcomes], axis=0)
-    found = {}
-    for (rows, (first, second)), p in zip(pairs.items(), stats.max_t(outcomes, list(pairs.values())), strict=True):
-        if best in rows:
-            ahead = means[first] - means[second] if rows[0] is best else means[second] - means[first]
-            found[rows[1] if rows[0] is best else rows[0]] = p if p is None or ahead > 0 else 1.0
-    return found
+    tested = zip(pairs.items(), stats.max_t(outcomes, list(pairs.values())), strict=True)
+    return {
+        row: p if p is None or means[first] > means[second] else 1.0
+        for ((reference, row), (first, second)), p in tested
+        if reference is best
+    }
 
 
 def contrasts(group: Group) -> list[list[Comparison]]:

@@ -62,9 +62,9 @@ def peak_bytes(record: Record) -> int | None:
 def active_params(record: Record) -> float | None:
     """Adapter parameters that a token meets; never those that were pruned, which early records still count."""
     found = record.parameters
-    if found is None or found.active_per_token is None or found.after_pruning is None:
-        return None if found is None else found.active_per_token
-    return min(found.active_per_token, found.after_pruning)
+    if found is None or found.active_per_token is None:
+        return None
+    return min(n for n in (found.active_per_token, found.after_pruning) if n is not None)
 
 
 def wall_seconds(record: Record, phase: str | None = None) -> float | None:
