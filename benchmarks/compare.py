@@ -2,7 +2,7 @@
 
 Exit status: 0 no regression, 1 a regression (a job that is missing or failed in NEW is one), 2 the two cannot be
 compared, since they come from different machines, versions, documents or settings. What counts as a regression, and
-why, stands in benchmarks/checks.py; every limit is an option.
+why, stands in benchmarks/gate/checks.py; every limit is an option.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.checks import STATUSES, Finding, Limits, compare
-from benchmarks.sides import RefusedError
+from benchmarks.gate.checks import STATUSES, Finding, Limits, compare
+from benchmarks.gate.pairs import RefusedError
 from results import Record
 from results.record import RecordError
 from results.store import read

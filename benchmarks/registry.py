@@ -1,6 +1,6 @@
 """Discovery by folder: every file of a folder may define contestants or suites; two of one name is an error.
 
-A new method is one new file in `baselines/`, a new suite one new file in `benchmarks/suites/`. Folders named in
+A new method is one new file in `baselines/methods/`, a new suite one new file in `benchmarks/suites/`. Folders named in
 `SMOE_METHODS` (separated like PATH) are searched as well, so that a contestant can live outside this repository.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-import baselines
+import baselines.methods
 import benchmarks.suites
 from baselines.method import Method
 from benchmarks.suite import Suite
@@ -38,7 +38,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
 def methods() -> dict[str, type[Method]]:
     """Every contestant by name."""
     found: dict[str, type[Method]] = {}
-    for module in (*_package(baselines), *_outside("SMOE_METHODS")):
+    for module in (*_package(baselines.methods), *_outside("SMOE_METHODS")):
         for cls in vars(module).values():
             if inspect.isclass(cls) and issubclass(cls, Method) and cls.__module__ == module.__name__:
                 if hasattr(cls, "name") and not inspect.isabstract(cls):

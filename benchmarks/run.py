@@ -17,10 +17,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks import assets, batches, examples, models, registry, sources, synthetic, tune
-from benchmarks.display import Display
-from benchmarks.executors import ROOT, LocalProcesses, interruptible
-from benchmarks.plan import PROFILES, Request, estimate_seconds, resolve
+from benchmarks import registry
+from benchmarks.data import batches, examples, sources, synthetic
+from benchmarks.jobs.display import Display
+from benchmarks.jobs.executors import ROOT, LocalProcesses, interruptible
+from benchmarks.models import assets
+from benchmarks.models import load as models
+from benchmarks.plan import tune
+from benchmarks.plan.resolve import PROFILES, Request, estimate_seconds, resolve
 from results import RunSpec
 from results.record import COST
 from results.store import RECORDS, SCRATCH, Store
@@ -155,7 +159,15 @@ def report(specs: list[RunSpec], store: Store) -> bool:
     """Print the table and draw the report, by the reports' own command, which needs records alone; False: it failed."""
     here, folder = [sys.executable, "-m", "reports"], store.folder.resolve()
     if specs[0].protocol == COST:
-        laws = [sys.executable, "-m", "reports.cost", "--records", str(folder), "--out", str(folder / "laws")]
+        laws = [
+            sys.executable,
+            "-m",
+            "reports.analysis.cost_laws",
+            "--records",
+            str(folder),
+            "--out",
+            str(folder / "laws"),
+        ]
         return subprocess.run(laws, cwd=ROOT).returncode == 0
     with tempfile.NamedTemporaryFile("w", suffix=".json") as keys:
         json.dump([s.key for s in specs], keys)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-PROTOCOLS = Path(__file__).parent / "protocols"  # a folder for each protocol with tasks of its own, a file a task
+PROTOCOLS = (
+    Path(__file__).parent / "data" / "definitions"
+)  # a folder for each protocol with tasks of its own, a file a task
 
 
 @dataclass(frozen=True, kw_only=True)

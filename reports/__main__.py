@@ -13,14 +13,14 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from reports import stats
-from reports.groups import Group, MixedError, load_records, make_groups
+from reports.analysis import stats
+from reports.analysis.groups import Group, MixedError, load_records, make_groups
 from results.stability import STABILITY, Stability
 from results.store import RECORDS, Store
 
 ROOT = Path(__file__).resolve().parent.parent
-OUT = ROOT / "reports" / "out"
-PAPER = ROOT / "reports" / "out-paper"
+OUT = ROOT / "reports" / "out" / "main"
+PAPER = ROOT / "reports" / "out" / "paper"
 README = ROOT / "README.md"
 
 app = typer.Typer(help="Tables and figures from records alone.", add_completion=False, no_args_is_help=False)
@@ -35,7 +35,7 @@ Allow = Annotated[list[str] | None, typer.Option("--allow", help="Field that may
 def report(
     context: typer.Context,
     records: Records = None,
-    out: Annotated[Path, typer.Option(help="Folder to draw into, or to check.", show_default="reports/out")] = OUT,
+    out: Annotated[Path, typer.Option(help="Folder to draw into, or to check.", show_default="reports/out/main")] = OUT,
     suite: Suite = None,
     check: Annotated[bool, typer.Option("--check", help="Compare with a redraw; exit 1 on a difference.")] = False,
     split_by: SplitBy = None,
@@ -49,7 +49,7 @@ def report(
     """Redraw every table and figure into a folder a group."""
     if context.invoked_subcommand is not None:
         return
-    from reports import draw  # matplotlib is slow to import and the other commands do without
+    from reports.render import write as draw  # matplotlib is slow to import and the other commands do without
 
     _keep_committed(records, out, OUT, check)
     groups = _groups(records, suite, split_by, allow, auto_split)
@@ -78,7 +78,7 @@ def show(
     width: Annotated[int | None, typer.Option(help="Characters a line.")] = None,
 ) -> None:
     """Print the compact table of some records."""
-    from reports.tables import terminal
+    from reports.render.tables import terminal
 
     try:
         wanted = json.loads(keys_from.read_text(encoding="utf-8")) if keys_from else keys.split(",") if keys else None
@@ -115,7 +115,7 @@ def readme(
     allow: Allow = None,
 ) -> None:
     """Keep the README's table equal to the committed records."""
-    from reports.readme import update
+    from reports.render.readme import update
 
     if check == write:
         _refuse("give either --check or --write")
@@ -137,8 +137,8 @@ def claims(
     allow: Allow = None,
 ) -> None:
     """What these records say about the published claims, as Markdown."""
-    from reports.claims import judge, ledger_table, load_claims
-    from reports.render import markdown
+    from reports.analysis.claims import judge, ledger_table, load_claims
+    from reports.render.table import markdown
 
     groups = _groups(records, suite, split_by, allow)
     try:
@@ -154,7 +154,7 @@ def claims(
 @app.command()
 def paper(
     records: Records = None,
-    out: Annotated[Path, typer.Option(help="Folder to draw into.", show_default="reports/out-paper")] = PAPER,
+    out: Annotated[Path, typer.Option(help="Folder to draw into.", show_default="reports/out/paper")] = PAPER,
     suite: Suite = None,
     split_by: SplitBy = None,
     allow: Allow = None,
@@ -162,7 +162,7 @@ def paper(
     check: Annotated[bool, typer.Option("--check", help="Compare with a redraw; exit 1 on a difference.")] = False,
 ) -> None:
     """The set of tables and figures of the LoRA-SMoE paper, each with the records it came from."""
-    from reports.paper import check_paper, draw_paper
+    from reports.figures.paper import check_paper, draw_paper
 
     _keep_committed(records, out, PAPER, check)
     groups = _groups(records, suite, split_by, allow)
@@ -237,7 +237,7 @@ def _groups(
 
 def _stability(folders: list[Path]) -> list[Stability]:
     """The committed measurements for the committed records; for others those in a folder below."""
-    from reports.stability import load_stability
+    from reports.figures.studies import load_stability
 
     own = [STABILITY if folder.resolve() == RECORDS else folder / STABILITY.name for folder in folders]
     try:

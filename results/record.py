@@ -138,7 +138,7 @@ class Cost:
     tokens: int | None  # tokens that went through the model, padding left out
     peak_allocated_bytes: int | None  # CUDA allocator
     peak_reserved_bytes: int | None  # CUDA allocator
-    # The process's VmHWM, since commit bf20e1b less the resident pages of shared libraries (benchmarks/meter.py).
+    # The process's VmHWM, since commit bf20e1b less the resident pages of shared libraries (benchmarks/jobs/meter.py).
     peak_resident_bytes: int | None
 
 

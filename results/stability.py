@@ -15,7 +15,7 @@ from typing import Any
 
 from results.record import RecordError
 
-STABILITY = Path(__file__).resolve().parent / "stability"  # committed
+STABILITY = Path(__file__).resolve().parent / "records" / "stability"  # committed
 SCHEMA = 1
 
 

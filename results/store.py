@@ -21,7 +21,7 @@ from typing import Any
 from results.environment import ROOT, git_state
 from results.record import Record, RecordError, RunSpec
 
-RECORDS = Path(__file__).resolve().parent / "records"  # committed
+RECORDS = Path(__file__).resolve().parent / "records" / "main"  # committed
 SCRATCH = Path(__file__).resolve().parent / "scratch"  # everything else; git ignores it
 
 _DIGEST = "digest"

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from smoe.shares import largest_remainder, proportional_within, task_weights
+from smoe.proportional import largest_remainder, proportional_within, task_weights
 
 Scores = Mapping[str, Mapping[str, float]]  # task -> block -> score
 Allocation = dict[str, int]  # block -> experts; 0 is no adapter

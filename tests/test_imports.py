@@ -24,10 +24,10 @@ ALLOWED = {
 FURTHER = {
     "smoe/__main__.py": DRAWING,
     "smoe/heatmap.py": DRAWING,
-    "benchmarks/evaluate.py": {"lm_eval"},
-    "benchmarks/checks.py": {"numpy", "scipy"},
-    "benchmarks/hub.py": {"huggingface_hub"},
-    "benchmarks/wheels.py": {"packaging"},
+    "benchmarks/jobs/evaluate.py": {"lm_eval"},
+    "benchmarks/gate/checks.py": {"numpy", "scipy"},
+    "benchmarks/data/hub.py": {"huggingface_hub"},
+    "benchmarks/offline/wheels.py": {"packaging"},
     "benchmarks/speed": {"badam", "numpy", "pytest", "pytest_benchmark"},  # badam: a rival, where it is installed
 }
 FILES = sorted(file for folder in ALLOWED for file in (ROOT / folder).rglob("*.py"))
@@ -73,7 +73,7 @@ def test_the_arrows_have_no_circle_and_reports_never_meet_torch():
 
 def test_one_file_alone_imports_lm_eval():
     users = {f.relative_to(ROOT).as_posix() for f in FILES for _, name in imported(f.read_text()) if name == "lm_eval"}
-    assert users == {"benchmarks/evaluate.py"}
+    assert users == {"benchmarks/jobs/evaluate.py"}
 
 
 def test_the_walk_sees_imports_wherever_they_stand():

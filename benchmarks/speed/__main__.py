@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import models, registry
+from benchmarks import registry
+from benchmarks.models import load as models
 from benchmarks.speed import record
 from benchmarks.speed.ratios import Ratio, table
 from benchmarks.speed.setting import Setting

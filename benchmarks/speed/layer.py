@@ -14,7 +14,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from benchmarks.models import DTYPES
+from benchmarks.models.load import DTYPES
 from benchmarks.speed.ratios import Ratio, SideBySide, Subject, Target, ratio
 from benchmarks.speed.setting import Setting
 from results.environment import ROOT

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from baselines.lora import Lora
 from baselines.method import Method
-from benchmarks.meter import measure, own_peak, release, reset_resident_peak
+from baselines.methods.lora import Lora
+from benchmarks.jobs.meter import measure, own_peak, release, reset_resident_peak
 from benchmarks.speed.setting import Allocated, Setting, matched_lora, steps
 from results.environment import ROOT
 from smoe import sensitivity

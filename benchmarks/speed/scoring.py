@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.batches import Batch
+from benchmarks.data.batches import Batch
+from benchmarks.jobs.train import answer_loss, answer_width
 from benchmarks.speed.ratios import Ratio, SideBySide, Subject, Target, ratio
 from benchmarks.speed.setting import Allocated, Setting, steps
-from benchmarks.train import answer_loss, answer_width
 from smoe import sensitivity
 from smoe.blocks import find_blocks
 

@@ -11,15 +11,17 @@ from typing import Any, ClassVar
 from transformers.utils import logging
 
 from baselines.experts import ExpertMethod, Facts
-from baselines.lora import Lora
-from baselines.lora_smoe import LoraSMoE
 from baselines.method import Method, Probe
+from baselines.methods.lora import Lora
+from baselines.methods.lora_smoe import LoraSMoE
 from baselines.sizes import nearest_rank, own_shapes
-from benchmarks import batches, match, models
-from benchmarks.examples import Example
-from benchmarks.job import training_data
-from benchmarks.plan import Request, resolve
-from benchmarks.train import train
+from benchmarks.data import batches
+from benchmarks.data.examples import Example
+from benchmarks.jobs.job import training_data
+from benchmarks.jobs.train import train
+from benchmarks.models import load as models
+from benchmarks.plan import match
+from benchmarks.plan.resolve import Request, resolve
 from smoe import block_params
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from baselines.method import Method
-from benchmarks.models import DTYPES
+from benchmarks.models.load import DTYPES
 from benchmarks.speed.memory import peaks
 from benchmarks.speed.ratios import Ratio, SideBySide, Subject, Target, ratio
 from benchmarks.speed.setting import Allocated, Setting, matched_lora, steps, trainable

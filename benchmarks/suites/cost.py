@@ -1,4 +1,4 @@
-"""What methods cost, without accuracy: documents of random tokens, all of one length (benchmarks/synthetic.py)."""
+"""What methods cost, without accuracy: documents of random tokens, all of one length (benchmarks/data/synthetic.py)."""
 
 from benchmarks.suite import Suite
 from results.record import COST

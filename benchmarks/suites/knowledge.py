@@ -1,4 +1,4 @@
-"""What a model knows: school science, common sense by letter, and MMLU by group of subjects (benchmarks/mmlu.py)."""
+"""What a model knows: school science, common sense by letter, and MMLU by group of subjects (data/mmlu.py)."""
 
 from benchmarks.suite import Suite
 

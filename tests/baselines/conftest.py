@@ -1,25 +1,16 @@
-"""One thread, since these models are so small that threads only wait for each other; and what contestants train on."""
+"""What contestants train on in these tests."""
 
 from __future__ import annotations
 
 import random
 
 import pytest
-import torch
 
-from benchmarks import models
-from benchmarks.batches import collate
-from benchmarks.examples import Example
+from benchmarks.data.batches import collate
+from benchmarks.data.examples import Example
+from benchmarks.models import load as models
 
 TASKS = tuple(f"task{i}" for i in range(8))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

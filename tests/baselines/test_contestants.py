@@ -11,21 +11,22 @@ import torch
 from accelerate.utils import set_seed
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from baselines import alphalora, eva_experts, lora_smoe
-from baselines.allocator import Allocator, layers_of
-from baselines.alphalora import AlphaLora, tail_exponent
-from baselines.eva_experts import EvaExperts, explained_variance
+from baselines.budgeted import Allocator, layers_of
 from baselines.experts import ExpertMethod
-from baselines.hydralora import HydraLora
-from baselines.inverse_experts import InverseExperts
-from baselines.lora import Lora
-from baselines.lora_smoe import LoraSMoE
-from baselines.mola import SHAPES, Mola
-from baselines.molora import MoLora
-from baselines.pissa import Pissa
-from baselines.random_experts import RandomExperts
-from benchmarks import match, registry
-from benchmarks.plan import Request, resolve
+from baselines.methods import alphalora, eva_experts, lora_smoe
+from baselines.methods.alphalora import AlphaLora, tail_exponent
+from baselines.methods.eva_experts import EvaExperts, explained_variance
+from baselines.methods.hydralora import HydraLora
+from baselines.methods.inverse_experts import InverseExperts
+from baselines.methods.lora import Lora
+from baselines.methods.lora_smoe import LoraSMoE
+from baselines.methods.mola import SHAPES, Mola
+from baselines.methods.molora import MoLora
+from baselines.methods.pissa import Pissa
+from baselines.methods.random_experts import RandomExperts
+from benchmarks import registry
+from benchmarks.plan import match
+from benchmarks.plan.resolve import Request, resolve
 from smoe import block_params, block_shapes, find_blocks
 from smoe.sensitivity import Sensitivity
 

@@ -13,11 +13,12 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from baselines.experts import ExpertMethod
-from baselines.mola import SHAPES, Mola
-from benchmarks import models, registry
-from benchmarks.job import adapter_bytes
-from benchmarks.plan import MAIN
-from benchmarks.train import train
+from baselines.methods.mola import SHAPES, Mola
+from benchmarks import registry
+from benchmarks.jobs.job import adapter_bytes
+from benchmarks.jobs.train import train
+from benchmarks.models import load as models
+from benchmarks.plan.resolve import MAIN
 from smoe import block_shapes
 
 STEPS = 12

@@ -8,12 +8,12 @@ import pytest
 import torch
 from accelerate.utils import set_seed
 
-from baselines.adalora import AdaLora
-from baselines.lora import Lora
-from baselines.lora_smoe import LoraSMoE
-from baselines.molora import MoLora
-from benchmarks import models
-from benchmarks.train import train
+from baselines.methods.adalora import AdaLora
+from baselines.methods.lora import Lora
+from baselines.methods.lora_smoe import LoraSMoE
+from baselines.methods.molora import MoLora
+from benchmarks.jobs.train import train
+from benchmarks.models import load as models
 from smoe import find_blocks, smoe_layers
 
 BLOCKS = 14  # of the tiny model: seven projections in two layers

@@ -6,9 +6,10 @@ import json
 
 import torch
 
-from baselines.molora import MoLora
-from benchmarks import batches, models
-from benchmarks.examples import Example
+from baselines.methods.molora import MoLora
+from benchmarks.data import batches
+from benchmarks.data.examples import Example
+from benchmarks.models import load as models
 
 
 def test_a_mixture_reports_load_entropy_and_dead_experts_of_every_router_and_task() -> None:
@@ -28,6 +29,6 @@ def test_a_mixture_reports_load_entropy_and_dead_experts_of_every_router_and_tas
 
 
 def test_a_method_without_routers_observes_nothing() -> None:
-    from baselines.lora import Lora
+    from baselines.methods.lora import Lora
 
     assert Lora().observe(torch.nn.Linear(1, 1), {}) == {}

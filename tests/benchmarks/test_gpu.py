@@ -9,15 +9,16 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from baselines.hydralora import HydraLora
-from baselines.lora import Lora
-from baselines.lora_smoe import LoraSMoE
-from baselines.molora import MoLora
-from benchmarks import batches, models
-from benchmarks.attention import UNASKED
-from benchmarks.examples import Example
-from benchmarks.gpu_pass import REHEARSAL
-from benchmarks.train import LOOK, answer_loss, answer_width, train
+from baselines.methods.hydralora import HydraLora
+from baselines.methods.lora import Lora
+from baselines.methods.lora_smoe import LoraSMoE
+from baselines.methods.molora import MoLora
+from benchmarks.data import batches
+from benchmarks.data.examples import Example
+from benchmarks.jobs.train import LOOK, answer_loss, answer_width, train
+from benchmarks.models import load as models
+from benchmarks.models.attention import UNASKED
+from benchmarks.offline.gpu_pass import REHEARSAL
 
 RANDOM = "random:llama:width=64:layers=2"
 STEPS = 3 * LOOK  # the loss is looked at on the way

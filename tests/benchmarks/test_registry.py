@@ -14,7 +14,7 @@ from benchmarks.suite import Suite
 METHOD = """
 from dataclasses import dataclass
 from typing import ClassVar
-from baselines.frozen import Frozen
+from baselines.methods.frozen import Frozen
 
 @dataclass(frozen=True, kw_only=True)
 class Another(Frozen):

@@ -17,11 +17,12 @@ from synthetic_records import make_failed, make_record, make_run
 from typer.testing import CliRunner
 
 import reports
-from reports import draw, style
 from reports.__main__ import app
-from reports.figures import figures
-from reports.groups import make_groups
-from reports.maps import maps, parse_block
+from reports.analysis.groups import make_groups
+from reports.figures import style
+from reports.figures.heatmaps import maps, parse_block
+from reports.figures.tradeoff import figures
+from reports.render import write as draw
 from results.store import Store
 
 NAME = "commonsense--smollm2-135m--embedded--loglik--d640-e16"
@@ -47,7 +48,7 @@ def test_a_redraw_writes_tables_figures_and_their_numbers_and_checks_clean(folde
     stems = {p.removesuffix(".png") for p in files if p.endswith(".png")}
     wanted = {"accuracy-parameters", "memory", "time", "loss", "differences", "experts", "sensitivity-lora-smoe"}
     assert wanted <= stems
-    assert all({f"{s}.svg", f"{s}.csv"} <= files for s in stems)
+    assert all({f"{s}.png", f"{s}.csv"} <= files for s in stems)
     assert {"main.md", "main.csv", "paired.csv", "table1.tex"} <= files and (out / "index.html").exists()
     assert run("--records", folder, "--out", out, "--check").exit_code == 0
 
@@ -55,13 +56,13 @@ def test_a_redraw_writes_tables_figures_and_their_numbers_and_checks_clean(folde
     (out / NAME / "extra.md").write_text("not ours")
     (out / NAME / "main.csv").unlink()
     (out / NAME / "time.png").write_bytes(b"")  # images are not compared, but have to be there
-    (out / NAME / "loss.svg").unlink()
+    (out / NAME / "loss.png").unlink()
     (out / NAME / "table2.tex").write_text("edited")
     result = run("--records", folder, "--out", out, "--check")
     assert result.exit_code == 1
     assert f"{NAME}/time.csv: differs" in result.output and f"{NAME}/main.csv: missing" in result.output
     assert f"{NAME}/extra.md: not in a redraw" in result.output and "time.png" not in result.output
-    assert f"{NAME}/loss.svg: missing" in result.output and f"{NAME}/table2.tex: differs" in result.output
+    assert f"{NAME}/loss.png: missing" in result.output and f"{NAME}/table2.tex: differs" in result.output
 
 
 def test_two_redraws_give_equal_bytes_images_included(tmp_path):
@@ -214,7 +215,7 @@ def test_readme_without_markers_or_with_an_unknown_group_is_refused(folder, tmp_
 
 
 def test_the_smallest_training_size_is_the_readme_table(tmp_path):
-    from reports.readme import choose
+    from reports.render.readme import choose
 
     groups = make_groups([make_record("lora"), make_record("lora", train_documents=4000)])
     assert choose(groups, None).name == NAME and choose([], None) is None
@@ -226,7 +227,7 @@ def test_power_prints_documents_and_seeds():
 
 
 def test_reports_import_neither_torch_nor_what_runs_jobs():
-    code = "import sys, reports.__main__, reports.draw, reports.readme; print(sorted(sys.modules))"
+    code = "import sys, reports.__main__, reports.render.write, reports.render.readme; print(sorted(sys.modules))"
     environment = {**os.environ, "PYTHONPATH": str(Path(reports.__file__).parent.parent)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     loaded = {name.split(".")[0] for name in ast.literal_eval(done.stdout)}

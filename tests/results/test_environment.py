@@ -59,7 +59,7 @@ def test_git_state_of_a_checkout_is_its_commit_and_whether_tracked_files_changed
     (tmp_path / "a").write_text("2")
     assert git_state(tmp_path) == (commit, True)
     git("checkout", "-q", "a")
-    for output in ("README.md", "reports/out/README.md", "results/records/README.md", "reports/draw.py"):
+    for output in ("README.md", "reports/out/README.md", "results/records/README.md", "reports/render/write.py"):
         (tmp_path / output).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / output).write_text("1")
         git("add", output)
@@ -67,9 +67,9 @@ def test_git_state_of_a_checkout_is_its_commit_and_whether_tracked_files_changed
     for output in ("README.md", "reports/out/README.md", "results/records/README.md"):
         (tmp_path / output).write_text("2")  # a report drawn between two runs leaves the code what it was
     assert git_state(tmp_path)[1] is False
-    (tmp_path / "reports" / "draw.py").write_text("2")
+    (tmp_path / "reports" / "render" / "write.py").write_text("2")
     assert git_state(tmp_path)[1] is True
-    git("checkout", "-q", "reports/draw.py")
+    git("checkout", "-q", "reports/render/write.py")
     (tmp_path / "baselines").mkdir()
     (tmp_path / "baselines" / "notes.txt").write_text("1")
     assert git_state(tmp_path)[1] is False

@@ -181,4 +181,4 @@ def test_uncommitted_code_is_refused_before_anything_runs(tmp_path, monkeypatch,
 
 
 def test_the_two_homes_are_beside_the_package():
-    assert RECORDS.parent == SCRATCH.parent and RECORDS.name == "records" and SCRATCH.name == "scratch"
+    assert RECORDS.parent.parent == SCRATCH.parent and RECORDS.parent.name == "records" and SCRATCH.name == "scratch"

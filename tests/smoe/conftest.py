@@ -1,4 +1,4 @@
-"""One thread: these models are so small that threads only wait for each other."""
+"""A tiny model folder, as on the hub."""
 
 from __future__ import annotations
 
@@ -6,14 +6,6 @@ import pytest
 import torch
 import transformers as tf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

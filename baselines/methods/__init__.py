@@ -1,0 +1,1 @@
+"""The contestants, one file each; found by this folder (see benchmarks.registry)."""

@@ -1,0 +1,84 @@
+"""LoRA-SMoE (arXiv 2505.06272): experts go to the blocks that the tasks' gradients say are sensitive.
+
+Paper: per-task sensitivity of every block from a few samples, votes within attention and within MLP blocks, a budget.
+The released configuration lets 60% of the blocks pass for each task; here the budget is a mean number of experts, 4 by
+default (50% of the blocks with eight tasks, inside the paper's range of 40 to 80%), because uniform MoLoRA can have
+exactly as many. The authors' tuner was never released; see smoe/ for what follows from that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+
+from baselines.budgeted import Allocator
+from baselines.experts import Facts
+from baselines.method import Method, Probe
+from baselines.sizes import Shapes, nearest_rank, own_shapes
+from smoe import BudgetError, allocate, block_params, block_shapes, find_blocks, grouped, sensitivity
+from smoe.sensitivity import MODES
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSMoE(Allocator):
+    """Sensitivity, votes, budget, experts."""
+
+    name: ClassVar[str] = "lora-smoe"
+    summary: ClassVar[str] = "LoRA-SMoE: experts where the tasks' gradients are large"
+    source: ClassVar[str] = "arXiv 2505.06272"
+
+    rule: str = "votes"  # or "proportional"
+    grouping: str = "attention-mlp"  # blocks ranked against each other: or type, attention, mlp, global
+    mode: str = "paper"  # how sensitivity is measured: or "released"
+    min_experts: int = 0  # of any block in the grouping
+    max_experts: int | None = None
+
+    def check(self, model: torch.nn.Module, tasks: Sequence[str], total_steps: int) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"{self.name}: mode {self.mode!r} is not one of {', '.join(MODES)}")
+        even = dict.fromkeys(find_blocks(model, self.target_modules), 1.0)
+        try:  # whether a budget can be met does not depend on the scores
+            self._allocation(model, dict.fromkeys(tasks, even))
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}{self._way_out(error, tasks)}") from error
+
+    def _way_out(self, error: ValueError, tasks: Sequence[str]) -> str:
+        """What to ask for instead where votes are too few for the budget, as they are with a task alone."""
+        wanted, most = self.mean_experts or 0, max(len(tasks), self.min_experts)
+        if self.rule != "votes" or self.max_experts is not None or not isinstance(error, BudgetError) or wanted <= most:
+            return ""
+        return (
+            f". A block has one vote of each task that is trained with the others, here {len(tasks)}: ask for "
+            f"{self.name}:mean_experts={most} or fewer, or {self.name}:rule=proportional, which has no such bound"
+        )
+
+    def allocate(self, model: torch.nn.Module, probe: Probe) -> tuple[Mapping[str, int], Facts]:
+        measured = sensitivity(model, probe, target_modules=self.target_modules, mode=self.mode)
+        facts = {"sensitivity": measured.scores, "probe_samples": dict(measured.samples)}
+        return self._allocation(model, measured.scores), facts
+
+    def _allocation(self, model: torch.nn.Module, scores: Mapping[str, Mapping[str, float]]) -> Mapping[str, int]:
+        return allocate(
+            scores,
+            budget=self.budget,
+            rule=self.rule,
+            grouping=self.grouping,
+            min_experts=self.min_experts,
+            max_experts=self.max_experts,
+            shapes=block_shapes(model, self.target_modules),
+            r=self.r,
+        )
+
+    def matched(self, target_params: int, shapes: Shapes) -> Method:
+        """A budget in parameters; a grouping that leaves blocks out takes a larger rank, not more experts."""
+        own = own_shapes(shapes, self.target_modules)
+        inside = {b for members in grouped(list(own), self.grouping).values() for b in members}
+        sized = self
+        if len(inside) < len(own):
+            each = round(self.mean_experts or (self.total_experts or 4 * len(inside)) / len(inside)) or 1
+            r = nearest_rank(lambda r: sum(block_params(own[b], each, r) for b in inside), target_params)
+            sized = replace(self, r=r, alpha=round(self.alpha * r / self.r))
+        return super(LoraSMoE, sized).matched(target_params, shapes)

@@ -1,0 +1,60 @@
+"""Control: LoRA-SMoE's numbers of experts, dealt out to the blocks at random. Does sensitivity beat chance?
+
+The histogram (how many blocks have 0, 1, 2, ... experts) is that of LoRA-SMoE's own allocation on the same probe, so
+the sensitivity pass is run first, at its cost. Every seed deals anew. Blocks differ in size, so chance does not meet a
+budget in parameters: with one, two blocks at a time change places until it is met within half a percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from baselines.experts import Facts
+from baselines.method import Probe
+from baselines.methods.lora_smoe import LoraSMoE
+from baselines.sizes import Shapes
+from smoe import BudgetError, block_params, block_shapes, grouped
+
+CLOSE = 0.005  # of the budget in parameters
+TRIES = 100_000  # exchanges looked at before giving up
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomExperts(LoraSMoE):
+    """LoRA-SMoE's histogram, shuffled over the blocks of the grouping."""
+
+    name: ClassVar[str] = "random-experts"
+    summary: ClassVar[str] = "control: LoRA-SMoE's numbers of experts, dealt to blocks at random"
+    source: ClassVar[str] = "control of arXiv 2505.06272"
+
+    def allocate(self, model: torch.nn.Module, probe: Probe) -> tuple[Mapping[str, int], Facts]:
+        experts, facts = super().allocate(model, probe)
+        dealt = dict(experts)
+        inside = [b for members in grouped(list(experts), self.grouping).values() for b in members]
+        for block, i in zip(inside, torch.randperm(len(inside)).tolist(), strict=True):
+            dealt[block] = experts[inside[i]]
+        if self.trainable_params is not None:
+            exchange(dealt, inside, block_shapes(model, self.target_modules), self.r, self.trainable_params)
+        return dealt, facts
+
+
+def exchange(experts: dict[str, int], blocks: list[str], shapes: Shapes, r: int, target: int) -> None:
+    """Let random pairs of `blocks` change places, in place, where that brings the parameters nearer to `target`."""
+
+    def cost(block: str, n: int) -> int:
+        return block_params(shapes[block], n, r)
+
+    off = sum(cost(b, n) for b, n in experts.items()) - target
+    for _ in range(TRIES):
+        if abs(off) <= CLOSE * target:
+            return
+        a, b = (blocks[i] for i in torch.randint(len(blocks), (2,)).tolist())
+        had, gets = experts[a], experts[b]
+        change = cost(a, gets) - cost(a, had) + cost(b, had) - cost(b, gets)
+        if abs(off + change) < abs(off):
+            experts[a], experts[b], off = gets, had, off + change
+    raise BudgetError(f"no arrangement of these experts with {target} parameters was found; nearest: {target + off}")

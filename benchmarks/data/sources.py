@@ -1,0 +1,122 @@
+"""Where documents come from: each source gives a task a training and an evaluation set in the schema its task reads.
+
+"embedded" is what lies on this machine: the embedded data sets (benchmarks/data/embedded.py) and the files of one's own
+tasks. "hub" is the full public splits of any task, pinned to commits (benchmarks/data/hub.py). What holds for both: no
+training document has a copy among the evaluation documents of any task that is trained with it, and the partition is
+the same on every machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import datasets
+
+from benchmarks.data.documents import Doc, content, fingerprint, folder_hash, normalised, text_hash
+from benchmarks.data.embedded import EMBEDDED, read
+from benchmarks.registry import unknown
+from results.tuning import HELD_OUT
+
+SOURCES = ("embedded", "hub")
+OWN = "SMOE_TASKS"  # folders of one's own lm-eval tasks, separated like PATH
+SPLITS = ("evaluation", HELD_OUT)  # what a job is scored on
+HELD_OUT_ONE_IN = 5  # training groups: one in so many is held out to choose a learning rate on
+
+
+def splits(
+    source: str, tasks: tuple[str, ...], split: str = "evaluation", revisions: Mapping[str, str] | None = None
+) -> dict[str, datasets.DatasetDict]:
+    """Training and evaluation documents ("train", "evaluate") of each task, each in the order of its fingerprints.
+
+    No training document shares its group's normalised text with any evaluation document of any task here; the group of
+    a task that is not embedded is the whole document. split "held-out" cuts the training documents once more, by the
+    same groups: a fifth of them stands under "evaluate", and the evaluation documents are not used at all. revisions:
+    what `revisions` gave for a source that has them. Raises ValueError for an unknown source or split or a task the
+    source does not hold, AssetError for a missing or altered package.
+    """
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    check(source, tasks)
+    found = {task: _read(source, task, revisions or {}) for task in tasks}
+    seen = {_group(t, d) for t, (_, evaluate) in found.items() for d in evaluate}
+    result = {}
+    for task, (train, evaluate) in found.items():
+        clean = [d for d in train if _group(task, d) not in seen]
+        if split == HELD_OUT:
+            kept = {group for d in clean if _is_kept(group := _group(task, d))}
+            evaluate = [d for d in clean if _group(task, d) not in kept]
+            clean = [d for d in clean if _group(task, d) in kept]
+        for name, docs in (("training", clean), ("evaluation", evaluate)):
+            if not docs:
+                raise ValueError(f"task {task}: no {name} document is left after the leak check")
+        result[task] = datasets.DatasetDict(
+            train=datasets.Dataset.from_list(sorted(clean, key=fingerprint)),
+            evaluate=datasets.Dataset.from_list(sorted(evaluate, key=fingerprint)),
+        )
+    return result
+
+
+def check(source: str, tasks: tuple[str, ...]) -> None:
+    """Raise ValueError for an unknown source, or for a task that it does not hold."""
+    if source not in SOURCES:
+        raise unknown("source", source, SOURCES)
+    for task in tasks:
+        if source == "embedded" and task not in EMBEDDED:
+            from benchmarks.data import hub  # lm-eval takes seconds to import, and few runs need it here
+            from benchmarks.jobs import evaluate
+
+            if task not in evaluate.folders():
+                raise unknown("task of the embedded source", task, EMBEDDED)
+            if not hub.is_local(evaluate.settings(task)):
+                raise ValueError(
+                    f"the embedded source does not hold {task}: use --source hub, or tasks that it holds: "
+                    f"{', '.join(EMBEDDED)}"
+                )
+
+
+def revisions(source: str, tasks: tuple[str, ...], pinned: Mapping[str, str]) -> dict[str, str] | None:
+    """Which state of each data set the source will read, by the data set's path; None for the embedded source.
+
+    Raises ValueError where it cannot be found out, or where `pinned` names a data set that is not read.
+    """
+    if source == "hub":
+        from benchmarks.data import hub
+        from benchmarks.jobs import evaluate
+
+        return hub.revisions([evaluate.settings(task) for task in tasks], pinned)
+    if pinned:
+        raise ValueError(f"revision of {', '.join(pinned)}: the embedded source has no revisions; use --source hub")
+    return None
+
+
+def own_files(tasks: tuple[str, ...]) -> str | None:
+    """A hash over the folders of one's own tasks (`SMOE_TASKS`); None where none of these is one's own."""
+    if set(tasks) <= EMBEDDED.keys() or not os.environ.get(OWN):
+        return None
+    from benchmarks.jobs import evaluate
+
+    folders = [Path(folder) for folder in os.environ[OWN].split(os.pathsep) if folder]
+    return "-".join(map(folder_hash, folders)) if set(tasks) & evaluate.own_tasks().keys() else None
+
+
+def _group(task: str, doc: Doc) -> str:
+    return normalised(EMBEDDED[task].group(doc) if task in EMBEDDED else content(doc))
+
+
+def _is_kept(group: str) -> bool:
+    return bool(int(text_hash(f"{HELD_OUT}/{group}")[:8], 16) % HELD_OUT_ONE_IN)
+
+
+def _read(source: str, task: str, revisions: Mapping[str, str]) -> tuple[list[Doc], list[Doc]]:
+    """(training, evaluation) documents of one task, before the leak check."""
+    if source == "embedded" and task in EMBEDDED:
+        return read(EMBEDDED[task])
+    from benchmarks.data import hub
+    from benchmarks.jobs import evaluate
+
+    train, test = hub.read(evaluate.settings(task), revisions)
+    if task in EMBEDDED and (subjects := EMBEDDED[task].subjects):
+        train, test = ([d for d in docs if d["subject"] in subjects] for docs in (train, test))
+    return train, test

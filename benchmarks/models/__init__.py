@@ -1,0 +1,1 @@
+"""What is fine-tuned: names of models, loading, attention, and the embedded files behind them."""

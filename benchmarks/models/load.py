@@ -1,0 +1,189 @@
+"""Model names -> a causal language model and its tokeniser, on a device in a dtype, all weights frozen.
+
+`smollm2-135m` is the embedded model, `tiny` a random two-layer Llama for tests, `random:<name>` a published
+architecture with random weights (architectures.py); anything else is a GGUF file, a local folder or a hub id
+for `AutoModelForCausalLM`. Weights load from safetensors or GGUF only, and a repository's own code runs only when asked
+for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    LlamaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from benchmarks.models import architectures, assets
+from benchmarks.models.attention import UNASKED
+from benchmarks.registry import unknown
+
+EMBEDDED = "smollm2-135m"
+TINY = "tiny"
+VOCABULARY = 49152  # of the embedded model's tokeniser
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+QUANTIZE = ("none", "4bit", "8bit")
+RANDOM = architectures.PREFIX
+
+
+def check(name: str) -> None:
+    """Raise ValueError for a name that is neither built in, nor a path, nor shaped like a hub id."""
+    if name.startswith(RANDOM):
+        architectures.config(name)
+        return
+    if name in (EMBEDDED, TINY) or Path(name).exists():
+        return
+    if name.endswith(".gguf") or name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise unknown("model (or no such folder or file)", name, (EMBEDDED, TINY))
+
+
+def check_quantize(quantize: str, device: str) -> None:
+    """Raise ValueError for an unknown way to quantise, or where bitsandbytes cannot work."""
+    if quantize not in QUANTIZE:
+        raise unknown("quantize", quantize, QUANTIZE)
+    if quantize != "none" and device != "cuda":
+        raise ValueError(f"quantize {quantize!r} needs a CUDA device; this run is on {device!r}")
+    if quantize != "none" and importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError(f"quantize {quantize!r} needs bitsandbytes: pip install bitsandbytes")
+
+
+def needs_embedded(name: str) -> bool:
+    """Whether the model is the embedded one or takes its tokeniser."""
+    return name == EMBEDDED or (name.startswith(RANDOM) and architectures.config(name).vocab_size >= VOCABULARY)
+
+
+def load(
+    name: str, dtype: str, device: str, quantize: str = "none", trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, Any]:
+    """The frozen model in evaluation mode, and its tokeniser with a padding token.
+
+    Attention is "eager" on a CPU, where it is about a third faster than SDPA forward and backward at the lengths of
+    these tasks, and SDPA elsewhere (attention.py) where a model has it; there, no cache of keys and values
+    is made in training either. quantize: "4bit" is QLoRA's NF4 with double quantisation, "8bit" LLM.int8().
+    """
+    check(name)
+    check_quantize(quantize, device)
+    kwargs: dict[str, Any] = dict(dtype=DTYPES[dtype], attn_implementation=_attention(name, device, trust_remote_code))
+    stored = dict(use_safetensors=True, trust_remote_code=trust_remote_code, **_quantized(quantize, dtype, device))
+    if name == TINY or name.startswith(RANDOM):
+        torch.manual_seed(0)  # the same "pretrained" weights in every job
+        with torch.device("cpu" if name == TINY else device):
+            model = AutoModelForCausalLM.from_config(_config(name), **kwargs)
+        if quantize != "none":
+            with tempfile.TemporaryDirectory() as folder:
+                model.save_pretrained(folder)
+                model = AutoModelForCausalLM.from_pretrained(folder, **stored, **kwargs)
+        tokenizer: Any = (
+            AutoTokenizer.from_pretrained(assets.embedded_model()) if needs_embedded(name) else _byte_tokenizer()
+        )
+    else:
+        folder = _folder(name)
+        model = AutoModelForCausalLM.from_pretrained(folder, **stored, **kwargs)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.requires_grad_(False)
+    if device != "cpu":
+        model.config.use_cache = False
+    if (head := model.get_output_embeddings()) is not None:
+        # A slice of the last positions is not contiguous, and torch then multiplies batch by batch with a copy of the
+        # whole vocabulary matrix for each: more time than the rest of a small model.
+        head.register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
+    return model.eval() if quantize != "none" else model.eval().to(device), tokenizer
+
+
+def count(model: torch.nn.Module, trainable: bool = False) -> int:
+    """Parameters of a model, or those that are trained; weights packed two a byte count as two."""
+    return sum(
+        p.numel() * (2 * p.element_size() if type(p).__name__ == "Params4bit" else 1)
+        for p in model.parameters()
+        if p.requires_grad or not trainable
+    )
+
+
+def skeleton(name: str, trust_remote_code: bool = False) -> PreTrainedModel:
+    """The model without weights, on the "meta" device: its blocks and shapes, in no time and no memory.
+
+    Raises ValueError for a model that is neither here nor to be had, AssetError for the embedded one.
+    """
+    try:
+        if name == TINY or name.startswith(RANDOM):
+            config = _config(name)
+        else:
+            config = AutoConfig.from_pretrained(_folder(name), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"model {name!r}: {error}") from error
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+
+
+def _attention(name: str, device: str, trust_remote_code: bool) -> str:
+    """Eager on a CPU, and where SDPA would leave out a part of the model's attention (the soft caps of Gemma 2)."""
+    if device == "cpu":
+        return "eager"
+    model = skeleton(name, trust_remote_code)
+    capped = getattr(model.config, "attn_logit_softcapping", None) is not None
+    return UNASKED if model._supports_sdpa and not capped else "eager"
+
+
+def _quantized(quantize: str, dtype: str, device: str) -> dict[str, Any]:
+    if quantize == "none":
+        return {}
+    if quantize == "8bit":
+        config = BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=DTYPES[dtype],
+        )
+    return dict(quantization_config=config, device_map={"": device})
+
+
+def _folder(name: str) -> str:
+    if name == EMBEDDED:
+        return str(assets.embedded_model())
+    if Path(name).is_file() and name.endswith(".gguf"):
+        return str(assets.converted(Path(name)))
+    return name
+
+
+def _config(name: str) -> Any:
+    return _tiny_config() if name == TINY else architectures.config(name)
+
+
+def _tiny_config() -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=architectures.BYTES,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        bos_token_id=256,
+        eos_token_id=257,
+        tie_word_embeddings=True,
+    )
+
+
+def _byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte: no vocabulary to ship, any text encodes and decodes exactly."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(letters)}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="</s>")

@@ -1,0 +1,124 @@
+"""The page that a GPU pass leaves: what each step came to, in Markdown."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.speed.ratios import from_json, markdown
+from results import Record
+from results.metrics import macro_accuracy
+from results.store import Store
+
+
+def summary(card: str, found: Sequence[tuple[Any, dict[str, Any] | None]], work: Path) -> str:
+    """The page. found: each step of benchmarks/offline/gpu_pass.py with what was recorded of it."""
+    status = _table(
+        ("step", "status", "minutes", "expected", ""),
+        (
+            (
+                step.name,
+                done["status"] if done else "not run",
+                f"{done['seconds'] / 60:.1f}" if done else "-",
+                f"{step.expected:g}",
+                step.what,
+            )
+            for step, done in found
+        ),
+    )
+    results = {step.name: (done or {}).get("results") or {} for step, done in found}
+    parts = [f"# GPU pass\n\n{card}\n\n{status}"]
+    for _, done in found:
+        for command in (done or {}).get("commands", ()):
+            if command["status"] != "done":
+                said = "\n".join(command["said"][-8:])
+                parts.append(
+                    f"`{command['command']}`: {command['status']}, exit {command['exit']}\n\n```\n{said}\n```\n"
+                )
+    ratios = [row for body in results.values() for part in ("ratios", "compiled") for row in body.get(part, ())]
+    if ratios:
+        parts.append(f"## Ratios, side by side\n\n{markdown([from_json(row) for row in ratios])}")
+    if entries := results.get("shapes", {}).get("entries"):
+        parts.append(f"## Cost at published shapes, random weights\n\n{_shapes(entries)}")
+    if records := [r for r in Store(work / "records").all() if r.status == "done"]:
+        parts.append(f"## Commonsense\n\n{_records(records)}")
+    return "\n".join(parts)
+
+
+def _shapes(entries: Sequence[dict[str, Any]]) -> str:
+    """A row for each model, method and batch size. Peaks: given out by the allocator / reserved by it."""
+    rows = []
+    for entry in entries:
+        start = (entry["model"], entry["method"], _millions(entry.get("trainable_params")))
+        allocate = _cost(entry.get("allocate"))
+        if entry["error"]:
+            rows.append((*start, *allocate, "", entry["error"], ""))
+        for size, cost in entry.get("steps", {}).items():
+            seconds, peak = _cost(cost)
+            rows.append((*start, *allocate, size, cost.get("error") or f"{1000 * cost['wall_seconds']:.1f}", peak))
+    head = ("model", "method", "trainable M", "allocate s", "peak GB", "batch", "step ms", "peak GB")
+    return _table(head, rows)
+
+
+def _records(records: Sequence[Record]) -> str:
+    """A row for each method: means over its seeds; the largest of the peaks."""
+    rows = []
+    for method in dict.fromkeys(r.spec.method for r in records):
+        own = [r for r in records if r.spec.method == method]
+        scores = [100 * score for r in own if (score := macro_accuracy(r)) is not None]
+        spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
+        phases = [
+            statistics.fmean(r.costs[phase].wall_seconds for r in own) for phase in ("allocate", "train", "evaluate")
+        ]
+        peak = max((_peak(asdict(r.costs["train"])) for r in own), key=lambda pair: pair[0] or 0)
+        trained = own[0].parameters.trainable if own[0].parameters else None
+        rows.append(
+            (
+                method,
+                str(len(own)),
+                f"{statistics.fmean(scores):.2f}{spread}",
+                _millions(trained),
+                *(f"{seconds:.1f}" for seconds in phases),
+                _gigabytes(peak),
+            )
+        )
+    head = (
+        "method",
+        "seeds",
+        "macro accuracy %",
+        "trainable M",
+        "allocate s",
+        "train s",
+        "evaluate s",
+        "train peak GB",
+    )
+    return _table(head, rows)
+
+
+def _cost(cost: dict[str, Any] | None) -> tuple[str, str]:
+    if not cost or "wall_seconds" not in cost:
+        return "-", "-"
+    return f"{cost['wall_seconds']:.2f}", _gigabytes(_peak(cost))
+
+
+def _peak(cost: dict[str, Any]) -> tuple[int | None, int | None]:
+    """(given out, reserved) on a GPU; (resident, None) on a CPU."""
+    if cost["peak_allocated_bytes"] is None:
+        return cost["peak_resident_bytes"], None
+    return cost["peak_allocated_bytes"], cost["peak_reserved_bytes"]
+
+
+def _gigabytes(pair: tuple[int | None, int | None]) -> str:
+    return " / ".join(f"{n / 1e9:.2f}" for n in pair if n is not None) or "-"
+
+
+def _millions(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e6:.2f}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)

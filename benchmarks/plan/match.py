@@ -1,0 +1,77 @@
+"""`--match`: the same trainable parameters, or the same number of experts, for every method of a run.
+
+The target is LoRA-SMoE's default budget on the run's model: four experts of rank 8 in every block, routers included,
+which is what MoLoRA has as it stands. Each method finds its own size (`Method.matched`, `Method.matched_experts`) while
+the run is planned, LoRA-SMoE among them. The job then counts what was attached, records how far off it is, and refuses
+above 2% in parameters or at any difference in experts. A method without an adapter has no size and runs as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from baselines.method import Attached, Method
+from baselines.methods.molora import MoLora
+from baselines.sizes import TOLERANCE, Shapes, own_shapes, residual
+from benchmarks.registry import unknown
+from smoe import block_params, block_shapes, experts_per_block
+
+MATCHES = ("none", "params", "experts")
+REFERENCE = MoLora()  # LoRA-SMoE's default budget, spread evenly
+
+
+def check(match: str) -> None:
+    """Raise ValueError for a word that is no way to match."""
+    if match not in MATCHES:
+        raise unknown("match", match, MATCHES)
+
+
+def shapes_of(model: torch.nn.Module) -> Shapes:
+    """(in, out) of every linear block but the head; the model may lie on the "meta" device."""
+    return block_shapes(model, "all-linear")
+
+
+def target(match: str, shapes: Shapes) -> int:
+    """Trainable parameters ("params") or experts over all blocks ("experts") that every method is to have."""
+    own = own_shapes(shapes, REFERENCE.target_modules)
+    if match == "experts":
+        return REFERENCE.num_experts * len(own)
+    return sum(block_params(shape, REFERENCE.num_experts, REFERENCE.r) for shape in own.values())
+
+
+def sized(methods: Sequence[Method], match: str, shapes: Shapes) -> list[Method]:
+    """Return the methods at the size that `match` asks for. Raises ValueError for one that cannot have it."""
+    wanted = target(match, shapes)
+    made = [m.matched(wanted, shapes) if match == "params" else m.matched_experts(wanted, shapes) for m in methods]
+    for i, method in enumerate(made):
+        if method in made[:i]:
+            raise ValueError(f"with --match {match} two entries of --methods become the same: {method}")
+    return made
+
+
+def achieved(match: str, method: Method, model: Attached, shapes: Shapes) -> dict[str, Any]:
+    """Facts on how near the attached model is to the target; empty where nothing is matched.
+
+    shapes: of the model before anything was attached. Raises ValueError where it is too far off.
+    """
+    if match == "none" or method.trains_base:
+        return {}
+    wanted = target(match, shapes)
+    if match == "experts":
+        experts = sum(experts_per_block(model).values())
+        if experts and experts != wanted:
+            raise ValueError(f"{method.name} has {experts} experts, not {wanted}: --match experts refuses it")
+        return {"match": {"target_experts": wanted, "experts": experts}} if experts else {}
+    params = method.matched_params(model)
+    if not params:
+        return {}
+    off = residual(params, wanted)
+    if abs(off) > TOLERANCE:
+        raise ValueError(
+            f"{method.name} has {params:,} trainable parameters, {off:+.1%} off the target of {wanted:,}: "
+            f"--match params refuses more than {TOLERANCE:.0%}"
+        )
+    return {"match": {"target_params": wanted, "trainable_params": params, "residual": off}}

@@ -1,0 +1,1 @@
+"""What people run to answer a question beyond one table."""

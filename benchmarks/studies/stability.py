@@ -1,0 +1,146 @@
+"""How far an allocation hangs on its probe: `python -m benchmarks.studies.stability`.
+
+The paper's ablation varies the number of samples a block is scored on (36 to 288 steps of its 36-layer model: 1, 2, 4
+and 8). Here every allocator that reads a probe is run on 1, 2, 4, 8 and 16 documents a task, for several draws of those
+documents; a smaller probe is the beginning of a larger one. Nothing is trained. `python -m reports` draws the overlap.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from baselines.budgeted import Allocator
+from baselines.method import Method, Probe
+from benchmarks import registry
+from benchmarks.data import batches, examples, sources
+from benchmarks.jobs import evaluate
+from benchmarks.models import assets
+from benchmarks.models import load as models
+from benchmarks.plan.resolve import parse_methods, parse_revisions, parse_seeds
+from results.environment import environment
+from results.record import RecordError
+from results.stability import STABILITY, Stability
+from results.store import SCRATCH, StoreError
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    suite: Annotated[str, typer.Option(help="Whose tasks are sampled.")] = "commonsense",
+    methods: Annotated[str, typer.Option(help="Allocators, with settings as in benchmarks.run.")] = "lora-smoe",
+    model: Annotated[str, typer.Option(help="As in benchmarks.run.")] = models.EMBEDDED,
+    source: Annotated[str, typer.Option(help="Where documents come from.")] = "embedded",
+    revision: Annotated[str | None, typer.Option(help="Commits of hub data sets, as in benchmarks.run.")] = None,
+    samples: Annotated[str, typer.Option(help="Documents a task, several sizes.")] = "1,2,4,8,16",
+    seeds: Annotated[str, typer.Option(help="Draws of the documents.")] = "0-4",
+    dtype: Annotated[str, typer.Option(help=f"{', '.join(models.DTYPES)}.")] = "bfloat16",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    max_length: Annotated[int, typer.Option(help="Tokens of a document.")] = 256,
+    out: Annotated[Path, typer.Option(help="Folder of the measurements.")] = SCRATCH / "stability",
+) -> None:
+    """Allocate from probes of several sizes and draws, and keep every allocation."""
+    console = Console()
+    try:
+        chosen = registry.pick("suite", suite, registry.suites())
+        models.check(model)
+        sizes, draws = parse_seeds(samples, 0), parse_seeds(seeds, 0)
+        if min(sizes) < 1:
+            raise ValueError(f"samples {samples!r} must be 1 or more")
+        allocators = [_allocator(method) for method in parse_methods(methods)]
+        revisions = sources.revisions(source, chosen.tasks, parse_revisions(revision))
+        plans = [
+            _started(
+                Stability(
+                    suite=chosen.name,
+                    source=source,
+                    model=model,
+                    dtype=dtype,
+                    method=method.name,
+                    hyperparameters=json.loads(json.dumps(dataclasses.asdict(method))),
+                    max_length=max_length,
+                    environment={**environment(), "revisions": revisions},
+                ),
+                out,
+            )
+            for method in allocators
+        ]
+        loaded, tokenizer = models.load(model, dtype, device)
+        documents = _documents(source, chosen.tasks, revisions)
+        with Progress(console=console) as bars:
+            bar = bars.add_task("allocations", total=len(plans) * len(sizes) * len(draws))
+            for method, plan in zip(allocators, plans, strict=True):
+                for seed in draws:
+                    for size in sizes:
+                        if (seed, size) not in plan.allocations:
+                            probe = _probe(documents, tokenizer, seed, size, max_length, device)
+                            torch.manual_seed(seed)
+                            start = time.perf_counter()
+                            plan.allocations[seed, size] = dict(method.allocate(loaded, probe)[0])
+                            plan.seconds[seed, size] = round(time.perf_counter() - start, 3)
+                            plan.save(out)
+                        bars.advance(bar)
+    except (ValueError, OSError, assets.AssetError) as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt:
+        console.print("stopped; finished allocations are kept, the same command goes on")
+        raise typer.Exit(130) from None
+    for plan in plans:
+        console.print(f"{plan.name}: {len(plan.allocations)} allocations", highlight=False)
+
+
+def _allocator(method: Method) -> Allocator:
+    if not isinstance(method, Allocator):
+        known = [name for name, cls in registry.methods().items() if issubclass(cls, Allocator)]
+        raise ValueError(f"{method.name} is no allocator; allocators: {', '.join(known)}")
+    return method
+
+
+def _started(plan: Stability, out: Path) -> Stability:
+    """`plan` with what an earlier run finished. Raises StoreError for uncommitted code among committed results."""
+    if out.resolve() == STABILITY and plan.environment.get("git_dirty"):
+        raise StoreError("uncommitted code: commit first, or choose another folder with --out")
+    path = out / f"{plan.name}.json"
+    if path.is_file():
+        try:
+            before = Stability.load(path)
+        except RecordError as error:
+            path.replace(path.with_suffix(".json.broken"))
+            Console(stderr=True).print(f"set aside: {error}", highlight=False)
+        else:
+            # A file holds the allocations of one state of the code and of the data sets only.
+            if all(before.environment.get(k) == plan.environment.get(k) for k in ("git_commit", "revisions")):
+                return before
+    return plan
+
+
+def _documents(source: str, tasks: tuple[str, ...], revisions: Mapping[str, str] | None) -> dict[str, tuple]:
+    """task -> (lm-eval's task, its training documents)."""
+    objects = evaluate.task_objects(sources.splits(source, tasks, revisions=revisions))
+    return {name: (task, evaluate.training_docs(task)) for name, task in objects.items()}
+
+
+def _probe(documents: dict, tokenizer: object, seed: int, size: int, max_length: int, device: str) -> Probe:
+    """The first `size` documents of each task's draw, one a batch, so that a larger probe begins with a smaller one."""
+    probe = {}
+    for name, (task, docs) in documents.items():
+        pairs = evaluate.examples(task, examples.drawn(docs, size, seed, name))
+        encoded = [examples.encode(tokenizer, name, c, a, max_length) for c, a in pairs]
+        pad = tokenizer.pad_token_id  # type: ignore[attr-defined]
+        probe[name] = [{k: v.to(device) for k, v in batches.collate([e], pad).items()} for e in encoded]
+    return probe
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m benchmarks.studies.stability")

@@ -1,0 +1,1 @@
+"""Records -> groups -> statistics: nothing here draws or writes."""

@@ -1,0 +1,334 @@
+"""Cost laws: `python -m reports.analysis.cost_laws` fits how time and memory grow, beside what arithmetic says.
+
+Source: records of the cost suite, where one axis is varied at a time. Time is fitted as
+a power of the axis, a + b log x, and b stands beside the exponent of the operations counted from the shapes
+(arithmetic.py) over the same points. Memory, a phase's peak above that of the loaded model, is fitted as a
+line, since it has parts that the axis does not move, and stands beside the line through the counted bytes. Predictions
+for models that were not run are arithmetic alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import matplotlib
+import numpy as np
+import typer
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator
+
+from reports.analysis import arithmetic
+from reports.analysis.arithmetic import Shape, uniform
+from reports.figures import style
+from reports.figures.canvas import new_figure
+from reports.render.write import compare
+from results.environment import fingerprint
+from results.metrics import phase_peak_bytes
+from results.record import COST, Record
+from results.store import Store
+
+RECORDS = Path(__file__).resolve().parents[2] / "results" / "records" / "costs"
+OUT = Path(__file__).resolve().parents[1] / "out" / "cost"
+PHASES = ("allocate", "train", "evaluate")
+NARROW = "random:llama:"  # the model whose width and depth are varied
+FEWEST = 3  # points of a law
+LARGE: Mapping[str, Shape] = {
+    "7B": Shape(layers=32, width=4096, mlp=11008, heads=32, kv_heads=32, head=128, vocabulary=32000),
+    "70B": Shape(layers=80, width=8192, mlp=28672, heads=64, kv_heads=8, head=128, vocabulary=32000),
+}
+TASKS = (8, 1000)
+LENGTH = 256  # tokens of a document, as LLM-Adapters cuts them
+PROBES = 8  # documents a task that sensitivity reads
+TRAINED = 1000  # documents a task that are trained on
+PASSING = 0.6  # share of the tasks for which a block passes, as released (p = 60): experts grow with the tasks
+app = typer.Typer(add_completion=False)
+
+
+@dataclass(frozen=True)
+class Law:
+    """How one phase of one method grows along one axis, everything else at the base point."""
+
+    model: str  # published shape; empty for the narrow Llama, whose width and depth are axes
+    method: str
+    phase: str
+    axis: str
+    points: tuple[tuple[float, float], ...]  # (value on the axis, seconds), by value, repeats averaged
+    memory: tuple[tuple[float, float], ...]  # (value, bytes above the loaded model); empty where it was not measured
+    exponent: float
+    stderr: float | None  # None with two points to a line
+    expected: float | None  # exponent of the counted operations; None where they do not move or are not known
+    slope: float | None  # bytes for one more of the axis
+    intercept: float | None
+    expected_slope: float | None  # of the counted bytes; training alone
+
+    @property
+    def label(self) -> str:
+        return f"{self.method}, {self.model}" if self.model else self.method
+
+
+def axes_of(record: Record) -> dict[str, float]:
+    """The value of a record on every axis that its method has."""
+    values, shape = record.spec.hyperparameters, record.facts["shape"]
+    found = {"width": shape["width"], "layers": shape["layers"], "length": record.spec.max_length}
+    for axis, names in (("rank", ("target_r", "r")), ("experts", ("num_experts", "mean_experts"))):
+        if (value := next((values[n] for n in names if values.get(n) is not None), None)) is not None:
+            found[axis] = value
+    return {**found, "probe": record.spec.probe_documents} if "sensitivity" in record.facts else found
+
+
+def check_alike(records: Sequence[Record]) -> None:
+    """Raise ValueError naming what differs: seconds of two machines or versions follow no one law."""
+    first: dict[str, object] = {}
+    for record in records:
+        spec, environment = record.spec, record.environment
+        alike = {**fingerprint(environment, spec), "threads": environment.get("threads")}
+        alike |= {name: getattr(spec, name) for name in ("train_documents", "batch_size", "evaluation_limit")}
+        for name, value in alike.items():
+            if first.setdefault(name, value) != value:
+                raise ValueError(f"cost records differ in {name} ({first[name]}, {value}): give one folder for each")
+
+
+def laws(records: Sequence[Record]) -> list[Law]:
+    """Every law that has enough points. Raises ValueError for no record, or for some that may not be compared."""
+    if not records:
+        raise ValueError("no finished cost record; python -m benchmarks.studies.cost makes them")
+    check_alike(records)
+    found = []
+    families = {(_published(r), r.spec.method) for r in records}
+    for model, method in sorted(families, key=lambda f: (f[0], style.method_rank(f[1]))):
+        mine = [(axes_of(r), r) for r in records if (_published(r), r.spec.method) == (model, method)]
+        names = mine[0][0]
+        base = {axis: Counter(axes[axis] for axes, _ in mine).most_common(1)[0][0] for axis in names}
+        for axis in names:
+            line = [(axes[axis], r) for axes, r in mine if all(axes[a] == base[a] for a in names if a != axis)]
+            found += [law for phase in PHASES if (law := _law(model, method, phase, axis, line)) is not None]
+    return found
+
+
+def _law(model: str, method: str, phase: str, axis: str, line: Sequence[tuple[float, Record]]) -> Law | None:
+    seconds = _means(line, lambda r: r.costs[phase].wall_seconds)
+    if len(seconds) < FEWEST or min(y for _, y in seconds) < 1e-3:  # too short to be anything but noise
+        return None
+    operations = _means(line, lambda r: (arithmetic.expected(r) or {}).get(phase))
+    moves = len(operations) == len(seconds) and min(y for _, y in operations) > 0
+    memory = _means(line, lambda r: _above_load(r, phase))
+    slope, intercept = linear(memory) if len(memory) >= FEWEST else (None, None)
+    counted = _means(line, arithmetic.expected_bytes) if phase == "train" else []
+    expected_slope = linear(counted)[0] if len(counted) == len(memory) >= FEWEST else None
+    exponent, stderr = power(seconds)
+    expected = power(operations)[0] if moves else None
+    return Law(
+        model, method, phase, axis, tuple(seconds), tuple(memory), exponent, stderr, expected, slope, intercept,
+        expected_slope,
+    )  # fmt: skip
+
+
+def _published(record: Record) -> str:
+    """The published shape that a record is of, for which width and depth are no axes; empty for the narrow Llama."""
+    return "" if record.spec.model.startswith(NARROW) else record.spec.model.removeprefix("random:")
+
+
+def linear(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """(b, a) of the least-squares line y = a + b x."""
+    x, y = np.array(points, dtype=float).T
+    slope, intercept = np.polyfit(x, y, 1)
+    return float(slope), float(intercept)
+
+
+def power(points: Sequence[tuple[float, float]]) -> tuple[float, float | None]:
+    """(b, its standard error) of the least-squares line log y = a + b log x; None for the error of two points."""
+    x, y = np.log(np.array(points, dtype=float)).T
+    x = x - x.mean()
+    b = float((x * y).sum() / (x * x).sum())
+    if len(points) < 3:
+        return b, None
+    left = y - y.mean() - b * x
+    return b, float(np.sqrt((left**2).sum() / (len(points) - 2) / (x * x).sum()))
+
+
+def predictions() -> list[dict[str, str | float]]:
+    """What the counts say of models and numbers of tasks that were not run, one row a model, tasks and method."""
+    rows: list[dict[str, str | float]] = []
+    for name, shape in LARGE.items():
+        for tasks in TASKS:
+            experts = round(PASSING * tasks)
+            adapters = {"lora r=32": uniform(shape, 32), f"{experts} experts of 8": uniform(shape, 8, experts)}
+            plain = arithmetic.training(shape, adapters["lora r=32"], LENGTH)
+            for label, adapter in adapters.items():
+                step = arithmetic.training(shape, adapter, LENGTH)
+                scored = 0.0 if label.startswith("lora") else PROBES * arithmetic.scoring(shape, LENGTH)
+                rows.append(
+                    {
+                        "model": name,
+                        "tasks": tasks,
+                        "adapter": label,
+                        "trained_params": adapter.params(shape),
+                        "resident_bytes": arithmetic.static_bytes(shape, adapter, itemsize=2),
+                        "training_operations": step * TRAINED * tasks,
+                        "times_lora": step / plain,
+                        "scoring_share": scored / (step * TRAINED),
+                    }
+                )
+    return rows
+
+
+def markdown(found: Sequence[Law], records: Sequence[Record]) -> str:
+    """The page: the laws, then the predictions."""
+    spec = records[0].spec
+    lines = [
+        "# Cost laws",
+        "",
+        f"{len(records)} records on {records[0].environment.get('cpu_model') or spec.device}, {spec.dtype}: "
+        f"{spec.train_documents} documents of random tokens, batches of {spec.batch_size}. One axis is varied at once.",
+        "",
+        "Time grows as the axis to the power in the table. Expected: the power of the matrix products' operations over "
+        "the same points. Below it, time has parts that do not grow (calls, the optimiser, the head); above it, parts "
+        "that grow faster than the products (softmax, copies).",
+        "",
+        "Memory is a phase's peak above that of the loaded model. Counted: what is trained, with its gradient and "
+        "Adam's moments, and what the forward pass keeps for the backward pass; temporary copies come on top.",
+        "",
+        "| method | phase | axis | from - to | exponent | expected | memory for one more | counted |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for law in found:
+        error = "" if law.stderr is None else f" ± {law.stderr:.2f}"
+        expected = "-" if law.expected is None else f"{law.expected:.2f}"
+        slope, counted = (
+            "-" if value is None else f"{value / 1e6:+z.2f} MB" for value in (law.slope, law.expected_slope)
+        )
+        span = f"{law.points[0][0]:g} - {law.points[-1][0]:g}"
+        lines.append(
+            f"| {law.label} | {law.phase} | {law.axis} | {span} | {law.exponent:z.2f}{error} | {expected} | {slope} "
+            f"| {counted} |"
+        )
+    lines += [
+        "",
+        "## What the counts predict",
+        "",
+        f"Nothing here was run. Documents of {LENGTH} tokens, {TRAINED} a task for training and {PROBES} a task for "
+        f"the sensitivity. Experts of a block: {PASSING:.0%} of the tasks, as the released rule gives. Bytes: weights "
+        "in two bytes and, for each trained parameter, four each for itself, its gradient and Adam's two moments; "
+        "activations come on top and depend on the batch.",
+        "",
+        "| model | tasks | adapter | trained | weights and optimiser | operations | times LoRA's | sensitivity |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in predictions():
+        share = float(row["scoring_share"])
+        lines.append(
+            f"| {row['model']} | {row['tasks']} | {row['adapter']} | {float(row['trained_params']) / 1e6:,.0f} M "
+            f"| {float(row['resident_bytes']) / 1e9:,.0f} GB | {float(row['training_operations']):.1e} "
+            f"| {float(row['times_lora']):.2f} | {f'{share:.1%} of training' if share else '-'} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def table(found: Sequence[Law]) -> str:
+    """Every measured point as CSV, with the exponent of its law."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["method", "phase", "axis", "value", "seconds", "bytes_above_load", "exponent", "stderr", "expected"]
+        + ["slope_bytes", "expected_slope_bytes"]
+    )
+    for law in found:
+        memory = dict(law.memory)
+        for x, y in law.points:
+            numbers = (x, y, memory.get(x), law.exponent, law.stderr, law.expected, law.slope, law.expected_slope)
+            writer.writerow([law.label, law.phase, law.axis, *("" if n is None else f"{n:.6g}" for n in numbers)])
+    return text.getvalue()
+
+
+def draw(found: Sequence[Law], phase: str, what: str, out: Path) -> Path | None:
+    """What a phase takes, "seconds" or "memory", against every axis, both logarithmic; None where there is nothing."""
+    measured = [(law, law.points if what == "seconds" else law.memory) for law in found if law.phase == phase]
+    mine = [(law, own) for law, points in measured if (own := [(x, y) for x, y in points if y > 0])]
+    axes = list(dict.fromkeys(law.axis for law, _ in mine))
+    if not axes:
+        return None
+    figure, parts = new_figure(2.6 * len(axes) + 1, 2.8, len(axes), share_y=True)
+    with matplotlib.rc_context(style.RC):
+        lines: dict[str, Line2D] = {}
+        looks = style.looks({law.label: law.method for law, _ in mine}.items())
+        for part, axis in zip(np.atleast_1d(parts), axes, strict=True):
+            for law, points in ((law, points) for law, points in mine if law.axis == axis):
+                scale = 1 if what == "seconds" else 1e-6
+                (lines[law.label],) = part.plot(
+                    [x for x, _ in points], [scale * y for _, y in points], **looks[law.label]
+                )
+            part.set(xscale="log", yscale="log", xlabel=axis)
+            ticks = sorted({x for law, points in mine if law.axis == axis for x, _ in points})
+            part.set_xticks(ticks, [f"{x:g}" for x in ticks])
+            part.minorticks_off()
+            part.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+            part.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+        unit = "seconds" if what == "seconds" else "MB above the loaded model"
+        np.atleast_1d(parts)[0].set_ylabel(f"{phase}, {unit}")
+        np.atleast_1d(parts)[-1].legend(
+            lines.values(), lines, loc="center left", bbox_to_anchor=(1.01, 0.5)
+        )  # of every panel: a method may be missing in the last
+        file = out / f"{phase}-{what}.png"
+        figure.savefig(file)
+    return file
+
+
+def _means(
+    line: Sequence[tuple[float, Record]], measured: Callable[[Record], float | None]
+) -> list[tuple[float, float]]:
+    values: dict[float, list[float]] = {}
+    for x, record in line:
+        if (y := measured(record)) is not None:
+            values.setdefault(float(x), []).append(float(y))
+    return [(x, float(np.mean(ys))) for x, ys in sorted(values.items())]
+
+
+def _above_load(record: Record, phase: str) -> float | None:
+    peak, loaded = phase_peak_bytes(record, phase), phase_peak_bytes(record, "load")
+    return None if peak is None or loaded is None else peak - loaded
+
+
+@app.command()
+def main(
+    records: Annotated[Path, typer.Option(help="Folder of cost records.")] = RECORDS,
+    out: Annotated[Path, typer.Option(help="Folder to write into, or to check.")] = OUT,
+    check: Annotated[bool, typer.Option("--check", help="Compare with a redraw; exit 1 on a difference.")] = False,
+) -> None:
+    """Fit and draw the laws of the cost records in a folder."""
+    found = [r for r in Store(records).all() if r.spec.protocol == COST and r.status == "done"]
+    try:
+        fitted = laws(found)
+    except ValueError as error:
+        print(f"{records.name}: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    if check:
+        with tempfile.TemporaryDirectory() as folder:
+            write(fitted, found, Path(folder))
+            if differing := compare(Path(folder), out):
+                print("\n".join([*differing, "redraw with: python -m reports.analysis.cost_laws"]))
+                raise typer.Exit(1)
+        return print(f"{out.name} equals a redraw")
+    write(fitted, found, out)
+    print(out / "cost.md")
+
+
+def write(fitted: Sequence[Law], records: Sequence[Record], out: Path) -> None:
+    """The page, its numbers and its figures."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "cost.md").write_text(markdown(fitted, records), encoding="utf-8")
+    (out / "cost.csv").write_text(table(fitted), encoding="utf-8")
+    for phase in PHASES:
+        for what in ("seconds", "memory"):
+            draw(fitted, phase, what, out)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m reports.analysis.cost_laws")

@@ -1,0 +1,1 @@
+"""Tables, notes, page and README: what was computed, as text and files."""

@@ -1,0 +1,110 @@
+"""What has to be said below a table: where its numbers come from, how sure they are, and what they leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from reports.analysis.groups import Group, Row
+from reports.analysis.summary import Comparison, Summary, compare, detectable, references
+
+EMBEDDED = "embedded split, not comparable with published numbers"
+
+
+def accuracy_notes(group: Group, summaries: Sequence[Summary], columns: Sequence[str] = ()) -> tuple[str, ...]:
+    """What has to be said below a table of accuracies."""
+    notes = []
+    if group.embedded:
+        notes.append(f"Data: {EMBEDDED}.")
+    if any(s.macro is not None for s in summaries):
+        tie = (
+            "; ≈: not to be told from it (paired max-T test over documents and all pairs of methods, p ≥ 0.05)"
+            if any(s.tied for s in summaries)
+            else ""
+        )
+        interval = ", the 95% interval ±1.96 of them" if "macro_interval" in columns else ""
+        notes.append(f"± is one standard error over documents{interval}. Bold: highest macro mean{tie}.")
+        notes.append(seeds_note([s.row for s in summaries]))
+    if any(s.metrics["unparseable"] is not None for s in summaries):
+        notes.append("Unparseable: share of the written answers in which no answer was found; each counts as wrong.")
+    notes.append(detectable_note(group))
+    if group.differing:
+        notes.append(f"Allowed to differ between these records: {', '.join(sorted(group.differing))}.")
+    return tuple(note for note in notes if note)
+
+
+def seeds_note(rows: Sequence[Row]) -> str:
+    seeds = {row.label: row.seeds for row in rows if row.done}
+    if all(len(own) == 1 for own in seeds.values()):
+        return "One seed: how much another seed would change is not known."
+    return f"Seeds {seeds_text(seeds)}; SD is over seeds."
+
+
+def seeds_text(seeds: Mapping[str, Sequence[int]]) -> str:
+    """{label: its seeds} in words: "0, 1", or "0, 1 of lora and molora; 0 of the others"."""
+    sharing: dict[str, list[str]] = {}
+    for label, own in seeds.items():
+        sharing.setdefault(", ".join(map(str, own)) or "none", []).append(label)
+    if len(sharing) == 1:
+        return next(iter(sharing))
+    *fewer, (most, rest) = sorted(sharing.items(), key=lambda item: len(item[1]))
+    others = rest[0] if len(rest) == 1 else "the others"
+    return "; ".join([*(f"{own} of {names(labels)}" for own, labels in fewer), f"{most} of {others}"])
+
+
+def names(labels: Sequence[str]) -> str:
+    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
+
+
+def parameter_notes(group: Group) -> tuple[str, ...]:
+    return (
+        "Total: base model and adapter. Active per token: of the adapter. Experts, router: parts of what is trained. "
+        "Adapter: size of the saved file, MB = 10⁶ bytes.",
+    )
+
+
+def cost_notes(group: Group) -> tuple[str, ...]:
+    devices = sorted({r.spec.device for r in group.records})
+    kind = "allocated on the device" if devices == ["cuda"] else "resident memory of the process"
+    name = group.shared.get("device_name")
+    versions = ", ".join(f"{n} {group.shared[n]}" for n in ("torch", "transformers", "peft") if group.shared.get(n))
+    where = ", ".join(str(x) for x in (name or "/".join(devices), group.shared.get("dtype"), versions) if x)
+    return (
+        f"Peak memory: {kind}, base model included, MB = 10⁶ bytes. "
+        "Time: wall-clock in s; allocate is the method's own search. Speed: tokens without padding.",
+        f"Measured on {where}.",
+        *_busy_note(group),
+    )
+
+
+def _busy_note(group: Group) -> tuple[str, ...]:
+    found = [x for r in group.records if (x := r.environment.get("device_busy_bytes")) is not None]
+    if not found:
+        return ()
+    share = f"{len(found)} of {len(group.records)} records"
+    return (
+        f"Somebody else used the device when {share} were measured (at most {max(found) / 1e6:,.0f} MB of it before "
+        "the start): their times may be longer than on an idle one.",
+    )
+
+
+def detectable_note(group: Group) -> str:
+    found = references(group)
+    compared = [(row, comparisons) for row in found if (comparisons := compare(group, row))]
+    if not compared:
+        return "Smallest detectable difference: not known, no finished lora or molora to compare with another."
+    for row, comparisons in compared:
+        if span := span_text(comparisons):
+            return (
+                f"Smallest difference to {row.label} that these documents could detect (two-sided 5%, power 80%): "
+                f"{span} of the macro mean."
+            )
+    return "Smallest detectable difference: not known, these documents do not tell the methods apart at all."
+
+
+def span_text(comparisons: Sequence[Comparison]) -> str | None:
+    """Points that could have been detected; a range where the methods differ."""
+    found = detectable(comparisons)
+    if found is None:
+        return None
+    low, high = (f"{100 * x:.1f}" for x in found)
+    return f"{low} points" if low == high else f"{low} to {high} points, depending on the method,"

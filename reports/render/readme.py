@@ -1,0 +1,71 @@
+"""Keeps the table in the README equal to the committed records: only the text between two markers is ever changed.
+
+The opening marker may name the group to show, `<!-- results:begin NAME -->`; without a name it is the committed group
+with the fewest training documents, which is what the default command produces. Of its contestants the main five and
+the controls are shown, and compared among themselves; the whole report has them all.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from reports.analysis.groups import Group
+from reports.render.table import markdown
+from reports.render.tables import compact_table
+
+_BLOCK = re.compile(r"(<!-- results:begin(?: (?P<name>\S+))? -->\n)(.*?)(<!-- results:end -->)", re.DOTALL)
+
+
+SHOWN = ("frozen", "lora", "molora", "adalora", "lora-smoe", "random-experts", "inverse-experts")
+
+
+class ReadmeError(ValueError):
+    """The README has no place for the table, or there is no such group; the message says which."""
+
+
+def with_table(text: str, groups: Sequence[Group], name: str | None = None) -> str:
+    """`text` with a fresh table between its markers. Raises ReadmeError without markers or without the group."""
+    found = _BLOCK.findall(text)
+    if len(found) != 1:
+        raise ReadmeError(f"expected one '<!-- results:begin -->' ... '<!-- results:end -->' block, found {len(found)}")
+    match = _BLOCK.search(text)
+    assert match is not None
+    group = choose(groups, name or match["name"])
+    block = f"{group.title}:\n\n{markdown(compact_table(_main(group)))}" if group else "No committed record yet.\n"
+    return text[: match.start(3)] + "\n" + block + "\n" + text[match.end(3) :]
+
+
+def choose(groups: Sequence[Group], name: str | None) -> Group | None:
+    """The named group, else the one with the fewest training documents; None when there is no group at all."""
+    if name is not None:
+        for group in groups:
+            if group.name == name:
+                return group
+        names = [group.name for group in groups]
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names or ["none, no record is committed"]
+        raise ReadmeError(f"no group {name!r}; nearest: {', '.join(near)}")
+    return min(groups, key=lambda g: (_documents(g), g.name), default=None)
+
+
+def update(path: Path, groups: Sequence[Group], write: bool, name: str | None = None) -> bool:
+    """Whether the file at `path` was already up to date; with `write` it is afterwards."""
+    old = path.read_text(encoding="utf-8")
+    new = with_table(old, groups, name)
+    if write and new != old:
+        path.write_text(new, encoding="utf-8", newline="\n")
+    return new == old
+
+
+def _main(group: Group) -> Group:
+    """A table that fits the README; a failure is never left out."""
+    rows = tuple(row for row in group.rows if row.method in SHOWN or row.failed)
+    return replace(group, rows=rows, ablations=()) if rows else group
+
+
+def _documents(group: Group) -> float:
+    sizes = [r.spec.train_documents for r in group.records if r.spec.epochs]
+    return min((s for s in sizes if s is not None), default=float("inf"))

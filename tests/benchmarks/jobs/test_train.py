@@ -1,0 +1,167 @@
+"""The loss against plain sums in float64, and what the loop promises a method."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from baselines.method import Method
+from baselines.methods.adalora import AdaLora
+from baselines.methods.lora import Lora
+from baselines.methods.molora import MoLora
+from benchmarks.data.batches import collate
+from benchmarks.data.examples import Example
+from benchmarks.jobs import train as loop
+from benchmarks.models import load as models
+
+
+@pytest.fixture
+def samples():
+    rng = random.Random(0)
+    shapes = [(20, 3), (11, 6), (16, 1), (7, 6)]
+    return [Example("t", tuple(rng.randrange(256) for _ in range(n)), answer, False) for n, answer in shapes]
+
+
+def plain_loss(model, samples):
+    """Each sample by itself, unpadded, in float64: mean over answer tokens, then over samples."""
+    model = model.double()
+    losses = []
+    for sample in samples:
+        with torch.no_grad():
+            log_probabilities = model(input_ids=torch.tensor([sample.ids])).logits[0].log_softmax(-1)
+        start = len(sample.ids) - sample.answer_tokens
+        told = [-log_probabilities[i - 1, sample.ids[i]] for i in range(start, len(sample.ids))]
+        losses.append(sum(told) / len(told))
+    return float(sum(losses) / len(losses))
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_the_loss_equals_a_plain_per_sample_computation_in_float64(samples, adapted):
+    model, tokenizer = models.load(models.TINY, "float32", "cpu")
+    if adapted:
+        model = Lora(r=4).attach(model, {}, 1).eval()
+        for name, p in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(p, std=0.5)
+    batch = collate(samples, tokenizer.pad_token_id)
+    loss = loop.answer_loss(model, batch, loop.answer_width(batch))
+    assert loop.answer_width(batch) == 6
+    assert loss.item() == pytest.approx(plain_loss(model, samples), rel=1e-6)
+
+
+def test_logits_of_the_last_positions_alone_give_the_loss_and_gradients_of_all(samples, monkeypatch):
+    def loss_and_gradients():
+        model, tokenizer = models.load(models.TINY, "float32", "cpu")
+        model.requires_grad_(True)
+        batch = collate(samples, tokenizer.pad_token_id)
+        loss = loop.answer_loss(model, batch, loop.answer_width(batch))
+        loss.backward()
+        return loss.detach(), [p.grad for p in model.parameters()]
+
+    short = loss_and_gradients()
+    monkeypatch.setattr(loop, "_accepted", lambda model: {"input_ids", "attention_mask", "position_ids"})
+    full = loss_and_gradients()
+    torch.testing.assert_close(short, full, rtol=1e-5, atol=1e-8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched(Method):
+    """Notes what the loop does around each step."""
+
+    def attach(self, model, probe, total_steps):
+        return model
+
+    def penalty(self, model):
+        EVENTS.append("penalty")
+        return 3.0 * model.weight.sum()
+
+    def after_step(self, model, step):
+        EVENTS.append((step, model.weight.grad is not None and bool(model.weight.grad.any())))
+
+
+EVENTS: list = []
+
+
+class Toy(torch.nn.Module):
+    """Logits that one weight decides, so that a penalty's gradient is plain to see."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(3))
+
+    def forward(self, input_ids):
+        return type("Output", (), {"logits": self.weight.expand(*input_ids.shape, 3)})
+
+
+def toy_run(steps, **options):
+    EVENTS.clear()
+    model = Toy()
+    batch = collate([Example("t", (0, 1), 1, False)], 2)
+    settings = dict(total_steps=steps, learning_rate=0.1, warmup_fraction=0.0, weight_decay=0.0, seed=0) | options
+    return model, loop.train(model, Watched(), [(batch, 2)] * steps, **settings)
+
+
+def test_a_method_sees_the_gradients_after_every_step_and_its_penalty_is_not_in_the_losses():
+    model, (losses, tokens) = toy_run(3)
+    assert EVENTS == ["penalty", (1, True), "penalty", (2, True), "penalty", (3, True)]
+    assert losses[0] == pytest.approx(torch.log(torch.tensor(3.0)).item()) and tokens == 6
+    assert (model.weight < 0).all()  # the penalty's gradient of 3 outweighs the loss's, which is below 1
+    assert model.weight.grad is None and not model.training
+
+
+def test_progress_is_told_step_by_step():
+    told = []
+    toy_run(3, progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_step():
+    model = Toy()
+    model.weight.data.fill_(torch.inf)
+    batch = collate([Example("t", (0, 1), 1, False)], 2)
+    with pytest.raises(FloatingPointError, match="the loss at step 1 is nan; a lower learning rate may help"):
+        loop.train(
+            model, Watched(), [(batch, 2)], total_steps=1, learning_rate=0.1, warmup_fraction=0.0, weight_decay=0.0,
+            seed=0,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "method", [Lora(r=4), MoLora(r=4, num_experts=2), AdaLora(init_r=6, target_r=4)], ids=lambda m: m.name
+)
+def test_compiled_steps_train_as_plain_ones_for_batches_of_any_length(method, samples, monkeypatch):
+    compiled, compiler = [], torch.compile
+    monkeypatch.setattr(torch, "compile", lambda *a, **k: compiled.append(k) or compiler(*a, backend="aot_eager", **k))
+    stream = [(collate(samples[:n], 0), 0) for n in (4, 2, 3, 1, 4, 2)]
+    runs = []
+    for through in (False, True):
+        torch.compiler.reset()
+        torch.manual_seed(0)
+        model = method.attach(models.load(models.TINY, "float32", "cpu")[0], {}, len(stream))
+        runs.append(
+            loop.train(
+                model, method, stream, total_steps=len(stream), learning_rate=1e-2, warmup_fraction=0.0,
+                weight_decay=0.0, seed=0, compiled=through,
+            )[0]
+        )  # fmt: skip
+    assert compiled == [{"dynamic": True}]
+    assert runs[1] == pytest.approx(runs[0], rel=1e-4) and runs[0][-1] != pytest.approx(runs[0][0], rel=1e-3)
+
+
+def test_a_machine_without_a_compiler_refuses_to_compile(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="needs a C\\+\\+ compiler: install g\\+\\+ or leave --compile out"):
+        loop.check_compiler("cpu")
+    with pytest.raises(ValueError, match="needs triton"):
+        loop.check_compiler("cuda")
+
+
+def test_a_model_without_trainable_parameters_is_not_touched(tiny):
+    assert loop.train(
+        tiny[0], Watched(), iter(lambda: pytest.fail("a batch was asked for"), None), total_steps=4,
+        learning_rate=0.1, warmup_fraction=0.0, weight_decay=0.0, seed=0,
+    ) == ([], 0)  # fmt: skip

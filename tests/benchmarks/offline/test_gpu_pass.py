@@ -1,0 +1,222 @@
+"""The pass over a GPU node: plan, limits, going on, what a failure leaves; steps here are one-liners."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from benchmarks import run
+from benchmarks.offline import gpu_pass
+from benchmarks.offline.gpu_pass import Step, app
+from benchmarks.studies import shapes
+
+BASE = Step(name="", what="a test", commands=[], expected=0.1, limit=1)
+
+
+def writes(path, text):
+    """Arguments of `python -m` that write a file."""
+    return ["timeit", "-n1", "-r1", f"open({str(path)!r}, 'a').write({text!r})"]
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Sets the steps of the pass, given a function of its working folder."""
+    return lambda made: monkeypatch.setattr(gpu_pass, "steps", lambda work, rehearse: made(work))
+
+
+def invoke(out, *options):
+    return CliRunner().invoke(app, ["--out", str(out), "--rehearse", *options], catch_exceptions=False)
+
+
+def step_file(out, name):
+    return json.loads((out / f"{name}.json").read_text())
+
+
+def test_a_failing_step_is_recorded_and_the_rest_goes_on(steps, tmp_path):
+    bad = ["timeit", "-n1", "-r1", "raise MemoryError('the card is full')"]
+    good = ["timeit", "-n1", "-r1", "print('fine')"]
+    steps(lambda work: [replace(BASE, name="a", commands=[bad, good]), replace(BASE, name="b", commands=[good])])
+    result = invoke(tmp_path)
+    assert result.exit_code == 1
+    a, b = (step_file(tmp_path, name) for name in "ab")
+    assert (a["status"], b["status"]) == ("failed", "done")
+    assert [c["status"] for c in a["commands"]] == ["failed", "done"]
+    assert "MemoryError: the card is full" in a["commands"][0]["said"][-1]
+    page = (tmp_path / "summary.md").read_text()
+    assert "| a | failed |" in page and "| b | done |" in page and "the card is full" in page
+
+
+def test_a_finished_step_is_not_run_again_and_a_failed_one_is(steps, tmp_path):
+    ran, flag = tmp_path / "ran", tmp_path / "flag"
+    needs_flag = ["timeit", "-n1", "-r1", f"open({str(flag)!r})"]
+    steps(
+        lambda work: [
+            replace(BASE, name="a", commands=[writes(ran, "a")]),
+            replace(BASE, name="b", commands=[writes(ran, "b"), needs_flag]),
+        ]
+    )
+    out = tmp_path / "out"
+    assert invoke(out).exit_code == 1
+    flag.touch()
+    result = invoke(out)
+    assert result.exit_code == 0 and ran.read_text() == "abb"
+    assert "done before" in result.output and "failed before" in result.output
+
+
+def test_a_step_out_of_time_is_stopped_and_the_next_one_runs(steps, monkeypatch, tmp_path):
+    sleeps = ["timeit", "-n1", "-r1", "import time; time.sleep(60)"]
+    steps(
+        lambda work: [
+            replace(BASE, name="a", commands=[sleeps, writes(tmp_path / "never", "")], limit=2 / 60),
+            replace(BASE, name="b", commands=[["timeit", "-n1", "-r1", "pass"]]),
+        ]
+    )
+    monkeypatch.setattr(gpu_pass, "LEAST_SECONDS", 0)
+    result = invoke(tmp_path / "out")
+    assert result.exit_code == 1 and not (tmp_path / "never").exists()
+    assert step_file(tmp_path / "out", "a")["status"] == "out of time"
+    assert step_file(tmp_path / "out", "b")["status"] == "done"
+
+
+def test_nothing_is_started_that_the_budget_has_no_time_for(steps, tmp_path):
+    steps(lambda work: [replace(BASE, name="a", commands=[writes(tmp_path / "never", "")])])
+    result = invoke(tmp_path / "out", "--budget-minutes", "0.1")
+    assert result.exit_code == 1 and "not started, the budget is spent" in result.output
+    assert not (tmp_path / "never").exists() and "| a | not run |" in (tmp_path / "out" / "summary.md").read_text()
+
+
+def test_the_plan_comes_first_and_says_how_long(steps, tmp_path):
+    steps(lambda work: [replace(BASE, name="a", commands=[["timeit", "-n1", "-r1", "pass"]], expected=3, limit=7)])
+    lines = invoke(tmp_path).output.splitlines()
+    assert "about 3 minutes, at most 7; to do: a test" in lines[1] and "together about 3 minutes" in lines[2]
+
+
+def test_one_step_alone_and_a_wrong_name(steps, tmp_path):
+    steps(lambda work: [replace(BASE, name=n, commands=[writes(tmp_path / n, "")]) for n in ("first", "second")])
+    assert invoke(tmp_path / "out", "--only", "second").exit_code == 0
+    assert (tmp_path / "second").exists() and not (tmp_path / "first").exists()
+    result = invoke(tmp_path / "out", "--only", "secnd")
+    assert result.exit_code == 2 and "did you mean second?" in result.output
+
+
+@pytest.mark.filterwarnings("ignore:.*no readable record")
+def test_a_pass_goes_on_elsewhere_from_the_files_at_the_top(steps, tmp_path):
+    def made(work):
+        leaves = ["timeit", "-n1", "-r1", f"open({str(work / 'found.json')!r}, 'a').write('{{}}')"]
+        keeps = f"import os; os.makedirs({str(work / 'records')!r}); open({str(work / 'records' / 'r.json')!r}, 'w')"
+        fails = ["timeit", "-n1", "-r1", "1 / 0"]
+        return [
+            replace(BASE, name="a", commands=[leaves, ["timeit", "-n1", "-r1", keeps], fails], results="found.json")
+        ]
+
+    steps(made)
+    invoke(tmp_path / "out")
+    assert step_file(tmp_path / "out", "a")["results"] == {}
+    there = tmp_path / "there"
+    there.mkdir()
+    for name in ("a.json", gpu_pass.RECORDS):
+        shutil.copy(tmp_path / "out" / name, there)
+    gpu_pass.restore(made(there / "work"), there, there / "work")
+    assert json.loads((there / "work" / "found.json").read_text()) == {}
+    assert (there / "work" / "records" / "r.json").is_file()
+
+
+def test_a_step_that_ended_before_it_had_results_starts_anew(steps, tmp_path):
+    steps(lambda work: [replace(BASE, name="a", commands=[["timeit", "-n1", "-r1", "1 / 0"]], results="found.json")])
+    for _ in range(2):
+        assert invoke(tmp_path).exit_code == 1
+        assert step_file(tmp_path, "a")["results"] is None and not (tmp_path / "work" / "found.json").exists()
+
+
+def test_a_rehearsal_and_a_card_do_not_share_a_folder(steps, tmp_path):
+    steps(lambda work: [replace(BASE, name="a", commands=[["timeit", "-n1", "-r1", "pass"]])])
+    invoke(tmp_path)
+    (tmp_path / "a.json").write_text(json.dumps({**step_file(tmp_path, "a"), "rehearsal": False}))
+    result = invoke(tmp_path)
+    assert result.exit_code == 2 and "holds results of a card" in result.output
+
+
+def test_without_a_card_nothing_is_claimed(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu_pass, "CARD", "raise SystemExit(1)")
+    result = CliRunner().invoke(app, ["--out", str(tmp_path)])
+    assert result.exit_code == 2 and "no CUDA device is available here" in result.output
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_an_interrupted_step_is_recorded_and_taken_up_again(steps, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    flag = tmp_path / "flag"
+    stops = f"import os, signal, time; os.path.exists({str(flag)!r}) or (os.kill(os.getppid(), 15), time.sleep(30))"
+    steps(lambda work: [replace(BASE, name="a", commands=[["timeit", "-n1", "-r1", stops]])])
+    result = invoke(tmp_path / "out")
+    assert result.exit_code == 1 and "the same command goes on" in result.output
+    assert step_file(tmp_path / "out", "a")["status"] == "interrupted"
+    flag.touch()
+    assert invoke(tmp_path / "out").exit_code == 0
+    assert signal.getsignal(signal.SIGTERM) is before  # or a pool of processes forked later could not be ended
+
+
+def test_the_pass_asks_for_what_it_should(tmp_path):
+    found = {step.name: step for step in gpu_pass.steps(tmp_path, rehearse=False)}
+    assert list(found) == ["tests", "speed", "shapes", "commonsense"]
+    planned = []
+    for module, *arguments in found["commonsense"].commands:
+        assert module == "benchmarks.run" and arguments[arguments.index("--device") + 1] == "cuda"
+        arguments[arguments.index("--device") + 1] = "cpu"  # a plan can be made here, too
+        result = CliRunner().invoke(run.app, [*arguments, "--dry-run"], catch_exceptions=False)
+        planned.append({job["key"]: job for job in json.loads(result.output)})
+    *by_seed, last = planned
+    assert set(last) == set().union(*by_seed) and sum(map(len, by_seed)) == len(last) == 1 + 3 * 6
+    assert {job["evaluation_batch_size"] for job in last.values()} == {64}
+    assert {(job["train_documents"], job["evaluation_limit"]) for job in last.values()} == {(None, None)}
+
+
+def test_shapes_are_measured_for_every_adapter_method_and_go_on(monkeypatch, tmp_path):
+    out = tmp_path / "shapes.json"
+    sizes = replace(shapes.REHEARSAL, documents=1)
+    monkeypatch.setattr(shapes, "REHEARSAL", sizes)
+    monkeypatch.setattr(shapes, "methods", lambda: ["lora", "lora-smoe"])
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # the default takes minutes here
+    measured = shapes.measured
+
+    def dies(name, method, *rest):
+        if method.name == "lora-smoe":
+            raise SystemExit("killed")
+        return measured(name, method, *rest)
+
+    monkeypatch.setattr(shapes, "measured", dies)
+    arguments = ["--out", str(out), "--rehearse"]
+    assert CliRunner().invoke(shapes.app, arguments).exit_code != 0
+    body = json.loads(out.read_text())
+    assert [(e["method"], e["error"]) for e in body["entries"]] == [("lora", None), ("lora-smoe", "the process ended")]
+    first = body["entries"][0]
+    assert first["steps"].keys() == {"1", "2"} and first["steps"]["2"]["wall_seconds"] > 0
+    monkeypatch.setattr(shapes, "measured", measured)
+    assert CliRunner().invoke(shapes.app, arguments, catch_exceptions=False).exit_code == 0
+    body = json.loads(out.read_text())
+    assert body["entries"][0] == first and body["entries"][1]["steps"]["1"]["tokens"] == sizes.tokens
+    assert [row["bound"] for row in body["ratios"]] == [1.10, 1.0, 1.05, 1.0]
+    assert [row["name"].split(":")[0] for row in body["compiled"]] == [
+        "training step of lora",
+        "training step of lora-smoe",
+    ]
+
+
+def test_what_runs_out_of_memory_at_the_shapes_is_a_row(monkeypatch):
+    def too_large(model, method, batch, count, device):
+        if len(batch[0]["input_ids"]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nmore")
+        return {"wall_seconds": 1.0}
+
+    monkeypatch.setattr(shapes, "_step", too_large)
+    (method,) = shapes.parse_methods("lora")
+    found = shapes.measured(shapes.REHEARSAL.models[0], method, shapes.REHEARSAL, "cpu")
+    assert found["steps"]["1"] == {"wall_seconds": 1.0}
+    assert found["steps"]["2"]["error"].startswith("OutOfMemoryError: CUDA out of memory") and found["error"] is None

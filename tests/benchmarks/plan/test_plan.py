@@ -1,0 +1,151 @@
+"""Requests become specs, and what is wrong with a request is said before anything runs."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.plan.resolve import MAIN, PROFILES, Request, estimate_seconds, parse_methods, parse_seeds, resolve
+from results import Cost, Record, RunSpec, Score
+
+
+def asked(**options):
+    return resolve(Request(**{"model": "tiny", "methods": "lora", "device": "cpu", **options}))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"suite": "commonsens"}, "unknown suite 'commonsens'; did you mean commonsense"),
+        ({"methods": "lora-smo"}, "unknown method 'lora-smo'; did you mean lora-smoe"),
+        ({"methods": ""}, "unknown method ''; known: .*adalora.*molora"),
+        ({"methods": "lora,,molora"}, "unknown method ''"),
+        ({"profile": "ful"}, "unknown profile 'ful'; did you mean full"),
+        ({"profile": "x"}, "unknown profile 'x'; known: full, medium, .*small"),
+        ({"model": "smolm2-135m"}, "unknown model .*'smolm2-135m'; did you mean smollm2-135m"),
+        ({"model": "./no/such/folder"}, "'./no/such/folder'; known: smollm2-135m, tiny"),
+        ({"model": "absent.gguf"}, "or no such folder or file.*'absent.gguf'"),
+        ({"source": "embeded"}, "unknown source 'embeded'; did you mean embedded"),
+        ({"dtype": "float16"}, "unknown dtype 'float16'; did you mean .*float32"),
+        ({"device": "gpu"}, "unknown device 'gpu'; .*cpu"),
+        ({"shares": "even"}, "mixture 'even' is not one of: equal, proportional, temperature:T"),
+        ({"shares": "temperature:0.5"}, "mixture 'temperature:0.5' is not .* T of 1 or more"),
+        ({"mixture": "both"}, "unknown mixture 'both'; known: multi, single"),
+        ({"limit": 0}, "limit 0 must be at least 1"),
+        ({"limit": -3}, "limit -3 must be at least 1"),
+        ({"train_documents": 0}, "train_documents 0 must be at least 1"),
+        ({"train_documents": -1}, "train_documents -1 must be at least 1"),
+        ({"train_documents": 7}, "train_documents 7 must be at least one for each of the 8 tasks"),
+        ({"batch_size": 0}, "batch_size 0 must be above 0"),
+        ({"batch_size": -8}, "batch_size -8 must be above 0"),
+        ({"max_length": 0}, "max_length 0 must be above 0"),
+        ({"probe_documents": 0}, "probe_documents 0 must be above 0"),
+        ({"evaluation_batch_size": -1}, "evaluation_batch_size -1 must be above 0"),
+        ({"learning_rate": 0.0}, "learning_rate 0.0 must be above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate nan must be above 0"),
+        ({"learning_rate": float("inf")}, "learning_rate inf must be above 0"),
+        ({"epochs": -1.0}, "epochs -1.0 must be 0 or more"),
+        ({"epochs": float("nan")}, "epochs nan must be 0 or more"),
+        ({"weight_decay": -0.1}, "weight_decay -0.1 must be 0 or more"),
+        ({"warmup_fraction": 1.5}, "warmup_fraction 1.5 must be at most 1"),
+        ({"seeds": ""}, "seeds '': expected numbers like 0,1,2 or a range like 0-4"),
+        ({"seeds": "a"}, "seeds 'a': expected numbers"),
+        ({"seeds": "-1"}, "seeds '-1': expected numbers"),
+        ({"seeds": "0,0"}, "seeds '0,0' must name at least one, each once"),
+        ({"seeds": "4-2"}, "seeds '4-2' must name at least one"),
+        ({"methods": "lora,lora"}, "methods 'lora,lora' names one twice"),
+        ({"methods": "lora:rank=8"}, "unknown hyperparameter of lora 'rank'; .*alpha, dropout, r"),
+        ({"methods": "lora:r"}, "'lora:r': expected NAME:FIELD=VALUE, found 'r'"),
+        ({"methods": "lora:r=eight"}, "lora:r: 'eight' is not int"),
+        ({"methods": "lora:r=1.5"}, "lora:r: '1.5' is not int"),
+        ({"methods": "lora:r=none"}, "lora:r: 'none' is not int"),
+        ({"methods": "lora:dropout=nan"}, "lora:dropout: 'nan' is not float"),
+        ({"methods": "molora:renormalise=1"}, "molora:renormalise: '1' is not bool"),
+        ({"methods": "lora:r=0"}, "lora: r 0 must be above 0"),
+        ({"methods": "molora:num_experts=-2"}, "molora: num_experts -2 must be above 0"),
+        ({"methods": "adalora:target_r=48"}, "adalora: target_r 48 must lie above 0 and below init_r 48"),
+        ({"methods": "lora-smoe:mean_experts=0"}, "mean_experts must be a positive number, got 0.0"),
+        ({"methods": "lora-smoe:total_experts=840"}, "exactly one of mean_experts, total_experts, trainable_params"),
+    ],
+)
+def test_a_bad_request_names_the_value_and_what_is_allowed(options, message):
+    with pytest.raises(ValueError, match=message):
+        asked(**options)
+
+
+def test_the_defaults_are_the_main_contestants_on_the_embedded_model():
+    specs = resolve(Request(device="cpu"))
+    assert [s.method for s in specs] == list(MAIN)
+    assert {(s.model, s.source, s.seed, s.suite) for s in specs} == {("smollm2-135m", "embedded", 0, "commonsense")}
+    assert len({s.key for s in specs}) == len(MAIN)
+
+
+def test_a_spec_holds_every_hyperparameter_and_comes_back_from_json_with_its_key():
+    (spec,) = asked(methods="lora-smoe:r=4:mean_experts=2.5:target_modules=q_proj+v_proj")
+    assert spec.hyperparameters["r"] == 4 and spec.hyperparameters["mean_experts"] == 2.5
+    assert spec.hyperparameters["target_modules"] == ["q_proj", "v_proj"]
+    assert spec.hyperparameters["alpha"] == 16 and spec.hyperparameters["rule"] == "votes"
+    again = RunSpec.from_json(spec.to_json())
+    assert again == spec and again.key == spec.key
+
+
+def test_explicit_options_win_over_the_profile():
+    profile = PROFILES["medium"]
+    (spec,) = asked(profile="medium")
+    assert (spec.train_documents, spec.evaluation_limit) == (profile.train_documents, profile.evaluation_limit)
+    (spec,) = asked(profile="medium", train_documents=16, limit=2)
+    assert (spec.train_documents, spec.evaluation_limit) == (16, 2)
+    assert len(asked(profile="full")) == PROFILES["full"].seeds == 3
+    assert asked(profile="full")[0].train_documents is None
+
+
+def test_keys_differ_when_anything_asked_differs():
+    options = [{}, {"limit": 3}, {"seeds": "1"}, {"batch_size": 4}, {"dtype": "float32"}, {"methods": "lora:r=4"}]
+    assert len({asked(**o)[0].key for o in options}) == len(options)
+
+
+def test_seeds_are_lists_and_ranges():
+    assert parse_seeds("0,3,5-7", 1) == [0, 3, 5, 6, 7]
+    assert parse_seeds(None, 3) == [0, 1, 2]
+
+
+@given(st.lists(st.integers(0, 999), min_size=1, unique=True))
+def test_any_list_of_seeds_is_read_back(seeds):
+    assert parse_seeds(",".join(map(str, seeds)), 1) == seeds
+
+
+def test_hyperparameters_are_read_as_the_fields_say():
+    (method,) = parse_methods("molora:num_experts=3:dropout=0.1:renormalise=False:top_k=2:balance_loss=1e-2")
+    assert (method.num_experts, method.dropout, method.renormalise, method.top_k) == (3, 0.1, False, 2)
+    assert method.balance_loss == 0.01 and parse_methods("molora:top_k=none")[0].top_k is None
+    assert [type(m).name for m in parse_methods("lora, lora:r=4 ,frozen")] == ["lora", "lora", "frozen"]
+
+
+def record_of(spec, seconds):
+    score = Score(metric="acc", value=1.0, stderr=None, count=1, all_metrics={}, documents=("a",), outcomes=(1.0,))
+    costs = {
+        phase: Cost(
+            wall_seconds=s, tokens=None, peak_allocated_bytes=None, peak_reserved_bytes=None, peak_resident_bytes=None
+        )
+        for phase, s in zip(("load", "allocate", "train", "evaluate"), seconds, strict=True)
+    }
+    counts = {"train_documents": spec.train_documents // 8, "evaluation_documents": spec.evaluation_limit}
+    return Record(
+        spec=spec, status="done", error=None, scores=dict.fromkeys(spec.tasks, score), parameters=None, costs=costs,
+        losses=None, facts={}, data=dict.fromkeys(spec.tasks, counts), environment={"timestamp": "2026"},
+    )  # fmt: skip
+
+
+def test_time_is_estimated_in_proportion_to_the_documents():
+    (had,) = asked(train_documents=80, limit=4)
+    (wanted,) = asked(train_documents=240, limit=8)
+    assert estimate_seconds(wanted, [record_of(had, (1.0, 2.0, 10.0, 5.0))]) == pytest.approx(1 + 2 + 30 + 10)
+    assert estimate_seconds(wanted, []) is None
+
+
+def test_time_is_not_estimated_from_another_model_or_from_a_run_without_training():
+    (frozen,) = asked(methods="frozen", train_documents=80, limit=4)
+    (other,) = asked(model="smollm2-135m", train_documents=80, limit=4)
+    (wanted,) = asked(train_documents=80, limit=4)
+    assert estimate_seconds(wanted, [record_of(s, (1.0, 1.0, 1.0, 1.0)) for s in (frozen, other)]) is None

@@ -1,0 +1,360 @@
+"""The page says no more than the records do, is one file that asks for nothing, and works in a real browser."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_records import make_failed, make_record, make_run
+from typer.testing import CliRunner
+
+from reports.__main__ import app
+from reports.analysis.answer import answer
+from reports.analysis.groups import make_groups
+from reports.figures.canvas import marker_path
+from reports.figures.style import MARKERS
+from reports.render.page import page
+from results.store import Store
+
+EVIL = "ValueError: </script><img src=x onerror=alert(1)> & \"'"
+VOID = {"meta", "link", "input", "img", "br"}
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes; raises where tags do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def values(self, attribute: str, tag: str | None = None) -> list[str]:
+        found = [a[attribute] for t, a in self.found if attribute in a and tag in (None, t)]
+        return [value or "" for value in found]
+
+
+def _answer(records):
+    (group,) = make_groups(records)
+    return answer(group)
+
+
+def _tied(*methods: str, **changes: Any):
+    """The same outcomes for every method."""
+    first = make_record(methods[0], layers=1, **changes)
+    return [first, *(dataclasses.replace(make_record(m, layers=1), scores=first.scores) for m in methods[1:])]
+
+
+def test_a_tie_is_called_a_tie_and_one_seed_one_seed():
+    found = _answer(_tied("lora", "molora", "frozen"))
+    assert found.verdict.startswith("No method is shown to be better: frozen, lora and molora share the highest")
+    assert "Training is not shown to help: frozen trains nothing." in found.verdict
+    near = _answer(make_run(["lora", "molora"], layers=1))
+    assert re.fullmatch(
+        "No method .* has the highest macro mean of 2 contestants, .*, but lora cannot be told from it.", near.verdict
+    )
+    text = " ".join(found.sure)
+    assert "95% interval" in text and "320 documents of 8 tasks" in text and "One seed" in text
+    assert "not that the methods are equal" in text and "embedded split, not comparable" in text
+    assert any("measured once" in line for line in found.cost)
+
+
+def test_a_winner_needs_the_paired_test():
+    found = _answer(make_run(["frozen", "lora-smoe"], layers=1, count=400))
+    assert re.fullmatch("lora-smoe has the .*, and every other one is shown to be below it.", found.verdict)
+    assert "tied" not in " ".join(found.cost)
+    half = _answer([make_record("frozen", layers=1, count=400), *_tied("lora", "molora", count=400)])
+    assert "lora and molora share the highest" in half.verdict and "frozen is shown to be below them" in half.verdict
+    assert "tied for the best, fewest trainable parameters" in " ".join(half.cost)
+
+
+def test_nothing_finished_is_no_answer_and_one_method_no_comparison():
+    failed = _answer([make_failed("lora")])
+    assert failed.verdict == "No answer: no job of this group has finished." and "budget" in failed.failed[0]
+    assert _answer([make_record("lora", layers=1)]).verdict.startswith("No comparison: lora")
+    assert any("too few" in line for line in _answer([make_record("lora", layers=1, count=1)]).sure)
+
+
+def test_seeds_are_named_and_their_spread_is_not_in_the_interval():
+    text = " ".join(_answer(make_run(["lora", "molora"], seeds=(0, 1), layers=1)).sure)
+    assert "Seeds 0, 1." in text and "standard deviation" in text and "leave out" in text
+    uneven = [make_record("lora", 0, layers=1), make_record("lora", 1, layers=1), make_record("molora", 1, layers=1)]
+    assert "0, 1 of lora; 1 of molora" in " ".join(_answer(uneven).sure)
+
+
+def test_the_page_is_one_file_whose_markup_holds_and_that_names_no_other_place():
+    groups = make_groups([*make_run(layers=2), make_failed("dora", error=EVIL), make_record("lora", train_documents=9)])
+    text = page(groups, {})
+    found = Elements(text)
+    assert [i for i, n in Counter(found.values("id")).items() if n > 1] == []
+    assert "img" not in {tag for tag, _ in found.found} and "<img" not in text and "&lt;img src=x" in text
+    assert found.values("src") == [] and not [u for u in found.values("href") if "//" in u]
+    assert not re.search(r"@import|url\(", text)
+    targets = {value[1:] for value in found.values("href") if value.startswith("#")}
+    assert targets <= set(found.values("id"))
+    headings = [int(tag[1]) for tag, _ in found.found if re.fullmatch("h[1-6]", tag)]
+    assert headings[0] == 1 and all(b - a <= 1 for a, b in zip(headings, headings[1:], strict=False))
+
+
+def test_a_redraw_gives_the_same_bytes_and_check_sees_an_edit(tmp_path):
+    store = Store(tmp_path / "records")
+    for record in [*make_run(["lora", "molora"], layers=1), make_record("lora", 1, layers=1)]:
+        store.save(record)
+
+    def run(*more):
+        options = ["--records", store.folder, "--out", tmp_path / "drawn" / "out", "--no-images", *more]
+        return CliRunner().invoke(app, [str(o) for o in options])
+
+    assert run().exit_code == 0 and run("--check").exit_code == 0
+    file = tmp_path / "drawn" / "out" / "index.html"
+    text = file.read_text()
+    # A number leads to its record, or to the list of records where it is a mean of several.
+    links = re.findall(r'<a href="([^"]+)" tabindex=-1>', text.split("One record a job")[0])
+    (molora,) = [r.key for r in store.all() if r.spec.method == "molora"]
+    assert links.count(f"../../records/{molora}.json") > 20
+    others = {link for link in links if molora not in link}
+    assert all(link.endswith("--records") for link in others) and others
+    assert all(f'href="../../records/{r.key}.json"' in text for r in store.all())
+    named = text.split("Records of each claim")[1].split("</ul>")[0]
+    assert len(re.findall(f'href="../../records/{molora}.json">molora, seed 0<', named)) == named.count("molora, ")
+    file.write_text(text.replace("molora", "MoLoRA", 1))
+    result = run("--check")
+    assert result.exit_code == 1 and "index.html: differs" in result.output
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        [make_failed("lora")],
+        [make_record("frozen", layers=1, epochs=0.0)],
+        [make_record("adalora", layers=1, count=1), make_failed("lora")],
+        [make_record("lora-smoe", layers=1, tasks=("boolq",))],
+        [make_record("lora", layers=1, source="hub", model="/a/my model"), make_failed("lora", 1, source="hub")],
+    ],
+    ids=["empty", "failed", "frozen", "one-document", "one-task", "partial"],
+)
+def test_little_makes_an_honest_page(records):
+    text = page(make_groups(records), {})
+    Elements(text)
+    assert "No answer" in text or "No comparison" in text
+    assert "nan" not in text.lower().replace("nano", "")
+
+
+def test_chosen_columns_come_first_and_the_others_wait():
+    text = page(make_groups(make_run(["lora", "molora"], layers=1)), {}, ["router_params", "macro"])
+    table = text[text.index("By method</caption>") :].split("</thead>")[0]
+    heads = {name: mark for mark, name in re.findall(r'<th scope="col"([^>]*)>([^<]+)</th>', table)}
+    assert list(heads)[:4] == ["Method", "Router", "Macro mean", "95% interval"]
+    assert ["extra" in mark for mark in heads.values()][:4] == [False, False, False, True] and "extra" in heads["boolq"]
+
+
+def test_every_marker_has_a_path():
+    paths = [marker_path(marker) for marker in MARKERS]
+    assert len(set(paths)) == len(MARKERS) and all(re.fullmatch(r"M[-\dMLQCZe. ]+Z", path) for path in paths)
+
+
+# In a browser.
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver")
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    driver = shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("needs Chromium and its driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    for switch in (
+        "headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking",
+        "disable-component-update", "disable-sync", "disable-quic", "disable-dev-shm-usage",
+        f"user-data-dir={tmp_path_factory.mktemp('profile')}", "window-size=1280,900",
+    ):  # fmt: skip
+        options.add_argument(f"--{switch}")
+    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    started.implicitly_wait(5)  # for what the page draws after a click
+    yield started
+    started.quit()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    records = [*make_run(layers=2), make_failed("dora", error=EVIL), make_record("lora-smoe", train_documents=9000)]
+    path = tmp_path_factory.mktemp("page") / "index.html"
+    path.write_text(page(make_groups(records), {}), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def opened(browser, file):
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    browser.get_log("performance")
+    browser.get(file.as_uri())
+    yield browser
+    assert browser.get_log("browser") == []  # neither errors nor refusals of the content policy
+
+
+def _methods(browser, table: str = "table.results") -> list[str]:
+    rows = f".group:not([hidden]) {table} tbody tr:not([hidden]) th"
+    return browser.execute_script("return [...document.querySelectorAll(arguments[0])].map(c => c.textContent)", rows)
+
+
+def _find(browser, selector: str):
+    return browser.find_element("css selector", f".group:not([hidden]) {selector}")
+
+
+def _choose(browser, selector: str, value: str) -> None:
+    script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))"
+    browser.execute_script(script, browser.find_element("css selector", selector), value)
+
+
+def test_it_loads_without_an_error_and_without_the_network(opened, file):
+    events = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
+    asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
+    assert asked <= {file.as_uri(), "data:,"} and file.as_uri() in asked
+    assert opened.execute_script("return performance.getEntriesByType('resource').length") == 0
+    assert opened.execute_script("return document.querySelector('.verdict').getBoundingClientRect().bottom") < 900
+
+
+def test_a_heading_sorts_by_mouse_and_by_keyboard_and_the_unknown_comes_last(opened):
+    head = _find(opened, "table.results thead th:nth-child(2)")
+    head.find_element("css selector", "button").click()
+    descending = _methods(opened)
+    assert head.get_attribute("aria-sort") == "descending" and descending[-1] == "dora"
+    means = [c.text.split(" ")[0] for c in opened.find_elements("css selector", "table.results tbody td:nth-child(2)")]
+    known = [float(text) for text in means if text and text != "–"]
+    assert known[:5] == sorted(known[:5], reverse=True) and len(set(known)) > 1
+    head.find_element("css selector", "button").send_keys("\ue007")  # Enter
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert _methods(opened) == [*reversed(descending[:-1]), "dora"]
+    _find(opened, "table.results thead th:first-child button").send_keys(" ")
+    assert _methods(opened) == sorted(descending)
+    assert len(opened.find_elements("css selector", "[aria-sort]")) == 1
+
+
+def test_the_filter_keeps_matching_methods_in_tables_and_plot(opened):
+    _find(opened, "input[type=search]").send_keys("LoRA-s")
+    assert _methods(opened) == ["lora-smoe"] and _find(opened, "output").text == "1 of 6 methods"
+    assert set(_methods(opened, "table.methods")) == {"lora-smoe"}
+    assert len(opened.find_elements("css selector", ".group:not([hidden]) .plot .mark")) == 1
+    _find(opened, "input[type=search]").send_keys("zzz")
+    assert _methods(opened) == [] and "No point" in _find(opened, ".plot figcaption").text
+
+
+def test_columns_can_be_shown_and_hidden(opened):
+    def shown() -> list[str]:
+        heads = opened.find_elements("css selector", ".group:not([hidden]) table.results thead th")
+        return [h.text.split(" ↕")[0] for h in heads if h.is_displayed()]
+
+    assert "Router" not in shown() and "boolq" in shown()
+    _find(opened, ".choice summary").click()
+    for label in opened.find_elements("css selector", ".group:not([hidden]) .choice label"):
+        if label.text in ("Router", "boolq"):
+            label.click()
+    assert "Router" in shown() and "boolq" not in shown()
+
+
+def test_a_group_is_chosen(opened):
+    assert _methods(opened) != ["lora-smoe"]
+    last = opened.execute_script("return [...document.getElementById('group').options].at(-1).value")
+    _choose(opened, "#group", last)
+    assert _methods(opened) == ["lora-smoe"] and _find(opened, ".plot svg").is_displayed()
+    first = opened.execute_script("return document.getElementById('group').options[0].value")
+    opened.execute_script("location.hash = arguments[0]", f"{first}--claims")
+    assert opened.execute_async_script("setTimeout(arguments[0], 100)") is None
+    assert opened.execute_script("return document.getElementById('group').value") == first
+
+
+def test_the_plot_draws_any_two_metrics_with_its_front_and_intervals(opened):
+    def state() -> tuple[str, ...]:
+        names = [_find(opened, f".plot .{axis}-name").get_attribute("textContent") for axis in "xy"]
+        return (*names, _find(opened, ".plot .front").get_attribute("d"))
+
+    before = state()
+    assert before[:2] == ("Trainable (parameters)", "Macro mean (%)")
+    assert len(opened.find_elements("css selector", ".group:not([hidden]) .plot .bar")) == 5
+    opened.execute_script("document.querySelector('.plot input').click()")
+    assert "frozen" in _find(opened, ".plot figcaption").text.split("Not drawn")[1]  # 0 has no logarithm
+    opened.execute_script("document.querySelector('.plot input').click()")
+    _choose(opened, ".plot [data-axis=x]", "total_seconds")
+    _choose(opened, ".plot [data-axis=y]", "train_speed")
+    after = state()
+    assert after[:2] == ("Time (s)", "Train speed (tokens/second)") and after[2] != before[2]
+    assert opened.find_elements("css selector", ".group:not([hidden]) .plot .bar") == []
+    mark = _find(opened, ".plot .mark")
+    opened.execute_script("arguments[0].focus()", mark)
+    assert _find(opened, ".tip").is_displayed() and "Time:" in _find(opened, ".tip").text
+    assert "tokens/second" in mark.get_attribute("aria-label")
+
+
+def test_a_phone_scrolls_tables_and_never_the_page(opened):
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    sizes = "return [document.documentElement.scrollWidth, innerWidth]"
+    assert opened.execute_script(sizes) == [390, 390]
+    table = _find(opened, ".scroll:has(table.results)")
+    assert opened.execute_script("return arguments[0].scrollWidth > arguments[0].clientWidth", table)
+    widths = "return [...document.querySelectorAll('.plot svg')].every(s => s.getBoundingClientRect().right <= 390)"
+    assert opened.execute_script(widths)
+
+
+def test_dark_mode_and_print_apply(opened):
+    def colours(**media: Any) -> list[str]:
+        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        return opened.execute_script("const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]")
+
+    dark, light = ({"features": [{"name": "prefers-color-scheme", "value": v}]} for v in ("dark", "light"))
+    assert colours(**light) == ["rgb(255, 255, 255)", "rgb(26, 26, 26)"]
+    assert colours(**dark) == ["rgb(20, 23, 26)", "rgb(236, 236, 236)"]
+    assert colours(media="print", **dark)[0] == "rgb(255, 255, 255)"
+    assert not _find(opened, ".controls").is_displayed()
+
+
+def test_the_numbers_of_a_quiet_map_need_no_mouse(opened):
+    def shown() -> bool:
+        script = (
+            "const s = getComputedStyle(arguments[0]); return parseFloat(s.fontSize) > 5 && s.color !== arguments[1]"
+        )
+        return opened.execute_script(script, cell, "rgba(0, 0, 0, 0)")
+
+    cell = _find(opened, ".heat.quiet tbody td")
+    assert not shown()
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert shown()
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    cell.click()  # a tap; the Tab key stops at the map as well
+    assert shown() and opened.switch_to.active_element == _find(opened, ".scroll:has(> .quiet)")
+
+
+def test_tables_can_be_read_without_javascript(browser, file):
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(file.as_uri())
+        assert len(browser.find_elements("css selector", ".group")) == 2
+        for selector, seen in (("table.results", True), ("table.heat", True), (".controls", False), (".plot", False)):
+            assert browser.find_element("css selector", selector).is_displayed() is seen
+        assert not browser.find_elements("css selector", "th button")
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
