@@ -6,7 +6,6 @@ A new method is one new file in `baselines/methods/`, a new suite one new file i
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -14,7 +13,7 @@ import os
 import pkgutil
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -25,14 +24,6 @@ from baselines.method import Method
 from benchmarks.suite import Suite
 
 T = TypeVar("T")
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
-    """The error for a name that does not exist: says the nearest ones, or all of them where none is near."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
-    return ValueError(f"unknown {kind} {name!r}; {hint}")
 
 
 def methods() -> dict[str, type[Method]]:
@@ -54,13 +45,6 @@ def suites() -> dict[str, Suite]:
             if isinstance(value, Suite):
                 _add(found, value.name, value, module)
     return dict(sorted(found.items()))
-
-
-def pick(kind: str, name: str, known: Mapping[str, T]) -> T:
-    """The entry of that name. Raises ValueError that lists the nearest names."""
-    if name not in known:
-        raise unknown(kind, name, known)
-    return known[name]
 
 
 def _package(package: ModuleType) -> Iterator[ModuleType]:

@@ -5,10 +5,10 @@ A new metric is one new row. A value that was not measured is `None` and stays `
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from results.names import unknown
 from results.record import PHASES, Cost, Record
 
 
@@ -149,6 +149,4 @@ def metric(name: str) -> Metric:
     for row in METRICS:
         if row.name == name:
             return row
-    names = [row.name for row in METRICS]
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names
-    raise ValueError(f"no metric {name!r}; nearest: {', '.join(near)}")
+    raise unknown("metric", name, [row.name for row in METRICS])

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from results.files import write_whole
 from results.record import RecordError
 
 STABILITY = Path(__file__).resolve().parent / "records" / "stability"  # committed
@@ -53,11 +53,8 @@ class Stability:
             for (seed, samples), experts in sorted(self.allocations.items())
         ]
         path = folder / f"{self.name}.json"
-        folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
         lines = ",\n".join(f" {json.dumps(k)}: {_lines(v)}" for k, v in body.items())
-        part.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
-        part.replace(path)
+        write_whole(path, f"{{\n{lines}\n}}\n")
         return path
 
     @classmethod

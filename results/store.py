@@ -8,7 +8,6 @@ digest over the content is written beside it, so that a file edited by hand is n
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from results.environment import ROOT, git_state
+from results.files import write_whole
 from results.record import Record, RecordError, RunSpec
 
 RECORDS = Path(__file__).resolve().parent / "records" / "main"  # committed
@@ -72,24 +72,10 @@ class Store:
             _refuse_dirty(record.key, record.environment.get("git_dirty"))
         path = self.path(record.key)
         text = _render(record)
-        temporary = None
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=".part")
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)  # mkstemp makes files for the owner alone
-            os.replace(temporary, path)
-            temporary = None
-            _sync_folder(self.folder)
+            write_whole(path, text)
         except OSError as error:
             raise self._unwritable(error) from error
-        finally:
-            if temporary is not None:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
         return path
 
     def load(self, key: str) -> Record | None:
@@ -206,13 +192,3 @@ def _parse(text: str) -> Record:
     if isinstance(body, dict) and (digest := body.pop(_DIGEST, None)) is not None and digest != _digest(body):
         raise RecordError("its content does not match its digest: edited by hand?")
     return Record.from_json(body)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself last; systems that cannot open a folder do without."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

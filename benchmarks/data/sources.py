@@ -16,7 +16,7 @@ import datasets
 
 from benchmarks.data.documents import Doc, content, fingerprint, folder_hash, normalised, text_hash
 from benchmarks.data.embedded import EMBEDDED, read
-from benchmarks.registry import unknown
+from results.names import unknown
 from results.tuning import HELD_OUT
 
 SOURCES = ("embedded", "hub")

@@ -30,9 +30,10 @@ from lm_eval.tasks import TaskManager
 from benchmarks.data.documents import Doc
 from benchmarks.data.sources import OWN
 from benchmarks.models import assets
-from benchmarks.registry import unknown
 from benchmarks.suite import PROTOCOLS
 from results import Score
+from results.files import write_whole
+from results.names import unknown
 
 TASKS = Path(__file__).parent.parent / "data" / "definitions" / "tasks"  # of this repository, which lm-eval lacks
 NO_EXAMPLES = {"num_fewshot": 0, "fewshot_split": None, "fewshot_config": None}  # in prompts: models are trained here
@@ -165,10 +166,7 @@ def task_folders() -> dict[str, str]:
         paths = {name: entry.yaml_path for name, entry in index.items() if entry.yaml_path is not None}
         found = {name: str(path.parent.relative_to(root)) for name, path in paths.items() if path.is_relative_to(root)}
         with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no more
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            draft = kept.with_suffix(f".{os.getpid()}.part")
-            draft.write_text(json.dumps(found))
-            draft.replace(kept)
+            write_whole(kept, json.dumps(found))
     return {name: str(root / folder) for name, folder in found.items()}
 
 

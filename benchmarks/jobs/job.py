@@ -34,6 +34,7 @@ from benchmarks.models import load as models
 from benchmarks.plan import custom, match
 from results import Cost, Parameters, Record, RunSpec, Score
 from results.environment import environment
+from results.names import pick
 from results.record import COST
 from results.store import SCRATCH, Store, StoreError
 
@@ -58,7 +59,7 @@ def job(spec: RunSpec, progress: Progress, draft: Record) -> Record:
     another in the order of the tasks, and facts by task under "adapters".
     """
     known = registry.suites()
-    suite = custom.suite(spec.tasks) if spec.suite == custom.NAME else registry.pick("suite", spec.suite, known)
+    suite = custom.suite(spec.tasks) if spec.suite == custom.NAME else pick("suite", spec.suite, known)
     metrics = suite.metrics(spec.protocol)
     costs: dict[str, Cost] = draft.costs  # type: ignore[assignment]
     data: dict[str, Any] = draft.data  # type: ignore[assignment]
@@ -99,7 +100,7 @@ def adapter(
     progress: Progress,
 ) -> Part:
     """Attach, train and evaluate one adapter; what the phases cost is added to `costs`."""
-    method = registry.pick("method", spec.method, registry.methods())(**spec.hyperparameters)
+    method = pick("method", spec.method, registry.methods())(**spec.hyperparameters)
     everything = [e for found in chosen.values() for e in found]
     total_steps = batches.steps(len(everything), spec.batch_size, spec.epochs)
     probe = batches.probe(chosen, spec.probe_documents, spec.batch_size, tokenizer.pad_token_id)

@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from benchmarks.registry import pick, unknown
+from results.names import pick, unknown
 
 PREFIX = "random:"
 FREE = "llama"  # the name whose width can be chosen

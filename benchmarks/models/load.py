@@ -26,7 +26,7 @@ from transformers import (
 
 from benchmarks.models import architectures, assets
 from benchmarks.models.attention import UNASKED
-from benchmarks.registry import unknown
+from results.names import unknown
 
 EMBEDDED = "smollm2-135m"
 TINY = "tiny"

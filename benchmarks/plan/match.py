@@ -16,7 +16,7 @@ import torch
 from baselines.method import Attached, Method
 from baselines.methods.molora import MoLora
 from baselines.sizes import TOLERANCE, Shapes, own_shapes, residual
-from benchmarks.registry import unknown
+from results.names import unknown
 from smoe import block_params, block_shapes, experts_per_block
 
 MATCHES = ("none", "params", "experts")

@@ -20,6 +20,7 @@ from benchmarks.models import load as models
 from benchmarks.plan import match, paper
 from benchmarks.suite import Suite
 from results import Record, RunSpec
+from results.names import pick, unknown
 from results.record import COST
 
 ADAPTERS = ("multi", "single")  # one for all tasks, or one for each
@@ -95,7 +96,7 @@ def resolve(request: Request) -> list[RunSpec]:
 
     Raises ValueError for a bad request.
     """
-    profile = registry.pick("profile", request.profile, PROFILES)
+    profile = pick("profile", request.profile, PROFILES)
     specs: dict[str, RunSpec] = {}
     own = request
     if request.model is None:
@@ -129,9 +130,9 @@ def _resolve(request: Request, model: str, profile: Profile) -> list[RunSpec]:
         sources.check(source, suite.tasks)
     protocol = request.protocol or suite.protocol
     if protocol not in suite.protocols:
-        raise registry.unknown(f"protocol of suite {suite.name}", protocol, suite.protocols)
+        raise unknown(f"protocol of suite {suite.name}", protocol, suite.protocols)
     if request.dtype not in models.DTYPES:
-        raise registry.unknown("dtype", request.dtype, models.DTYPES)
+        raise unknown("dtype", request.dtype, models.DTYPES)
     limit = request.limit if request.limit is not None else profile.evaluation_limit
     documents = request.train_documents if request.train_documents is not None else profile.train_documents
     _positive(request, "batch_size", "learning_rate", "max_length", "probe_documents", "evaluation_batch_size")
@@ -148,7 +149,7 @@ def _resolve(request: Request, model: str, profile: Profile) -> list[RunSpec]:
     if request.warmup_fraction > 1:
         raise ValueError(f"warmup_fraction {request.warmup_fraction} must be at most 1")
     if request.mixture not in ADAPTERS:
-        raise registry.unknown("mixture", request.mixture, ADAPTERS)
+        raise unknown("mixture", request.mixture, ADAPTERS)
     shares = request.shares or suite.mixture
     examples.shares({"a": 1}, 0, shares)  # knows them, and refuses others by name
     device = _device(request.device)
@@ -156,7 +157,7 @@ def _resolve(request: Request, model: str, profile: Profile) -> list[RunSpec]:
     if request.compiled:
         check_compiler(device)
     if request.allocator not in ALLOCATORS:
-        raise registry.unknown("allocator", request.allocator, ALLOCATORS)
+        raise unknown("allocator", request.allocator, ALLOCATORS)
     if request.allocator != "heap" and device != "cpu":
         raise ValueError(f"allocator {request.allocator} is for a CPU; on {device} what is allocated is counted itself")
     match.check(request.match)
@@ -208,7 +209,7 @@ def _resolve(request: Request, model: str, profile: Profile) -> list[RunSpec]:
 
 def _suite(request: Request) -> Suite:
     if request.tasks is None:
-        return registry.pick("suite", request.suite, registry.suites())
+        return pick("suite", request.suite, registry.suites())
     from benchmarks.plan import custom  # lm-eval takes seconds to import, and only this needs it here
 
     return custom.suite(tuple(name.strip() for name in request.tasks.split(",")))
@@ -231,7 +232,7 @@ def parse_methods(text: str | None) -> list[Method]:
     found = []
     for item in text.split(",") if text is not None else MAIN:
         name, *settings = item.strip().split(":")
-        cls = registry.pick("method", name, known)
+        cls = pick("method", name, known)
         fields = {f.name: hint for f, hint in _fields(cls)}
         values = {}
         for setting in settings:
@@ -239,7 +240,7 @@ def parse_methods(text: str | None) -> list[Method]:
             if not equals:
                 raise ValueError(f"{item!r}: expected NAME:FIELD=VALUE, found {setting!r}")
             if field not in fields:
-                raise registry.unknown(f"hyperparameter of {name}", field, fields)
+                raise unknown(f"hyperparameter of {name}", field, fields)
             values[field] = _value(value, fields[field], f"{name}:{field}")
         found.append(cls(**values))
     if len(set(map(repr, found))) != len(found):
@@ -316,7 +317,7 @@ def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
-        raise registry.unknown("device", name, ("auto", "cpu", "cuda"))
+        raise unknown("device", name, ("auto", "cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device 'cuda' is not available here; use --device cpu")
     return name

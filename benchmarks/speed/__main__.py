@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import registry
 from benchmarks.models import load as models
 from benchmarks.speed import record
 from benchmarks.speed.ratios import Ratio, table
 from benchmarks.speed.setting import Setting
 from benchmarks.speed.subjects import SUBJECTS
+from results.names import pick
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -45,7 +45,7 @@ def main(
 
 def measured(setting: Setting, names: list[str]) -> Iterator[list[Ratio]]:
     """Measure the comparisons of those names in turn; one that fails on the device is named and left out."""
-    for name, prepare in [(name, registry.pick("comparison", name, SUBJECTS)) for name in names]:
+    for name, prepare in [(name, pick("comparison", name, SUBJECTS)) for name in names]:
         typer.echo(f"{name} ...", err=True)
         try:
             subject = prepare(setting)

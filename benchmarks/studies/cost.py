@@ -24,6 +24,7 @@ from benchmarks.models import assets
 from benchmarks.plan.resolve import MAIN, Request, resolve
 from benchmarks.run import check_assets, print_plan, report, run
 from results import RunSpec
+from results.names import pick
 from results.store import SCRATCH, Store
 
 BASE: Mapping[str, int] = {"width": 256, "layers": 4, "length": 64, "experts": 4, "rank": 8, "probe": 4}
@@ -117,7 +118,7 @@ def _defaults(method: str) -> dict[str, Any]:
 
 
 def _class(method: str) -> type[Method]:
-    return registry.pick("method", method, registry.methods())
+    return pick("method", method, registry.methods())
 
 
 if __name__ == "__main__":

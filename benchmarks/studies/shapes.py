@@ -37,6 +37,7 @@ from benchmarks.plan.resolve import Request, parse_methods
 from benchmarks.speed.ratios import Ratio, SideBySide, Target, ratio, table
 from benchmarks.speed.setting import steps
 from results.environment import environment
+from results.files import write_whole
 from smoe import sensitivity
 
 STEP = Target(name="training step: time of LoRA-SMoE / LoRA", bound=1.10)
@@ -242,9 +243,7 @@ def _begun(out: Path, sizes: Sizes, device: str) -> dict[str, Any]:
 
 
 def _write(out: Path, body: dict[str, Any]) -> None:
-    draft = out.with_suffix(".draft")
-    draft.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
-    draft.replace(out)
+    write_whole(out, json.dumps(body, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from benchmarks.models import assets
 from benchmarks.models import load as models
 from benchmarks.plan.resolve import parse_methods, parse_revisions, parse_seeds
 from results.environment import environment
+from results.names import pick
 from results.record import RecordError
 from results.stability import STABILITY, Stability
 from results.store import SCRATCH, StoreError
@@ -52,7 +53,7 @@ def main(
     """Allocate from probes of several sizes and draws, and keep every allocation."""
     console = Console()
     try:
-        chosen = registry.pick("suite", suite, registry.suites())
+        chosen = pick("suite", suite, registry.suites())
         models.check(model)
         sizes, draws = parse_seeds(samples, 0), parse_seeds(seeds, 0)
         if min(sizes) < 1:

@@ -7,7 +7,6 @@ the controls are shown, and compared among themselves; the whole report has them
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from pathlib import Path
 from reports.analysis.groups import Group
 from reports.render.table import markdown
 from reports.render.tables import compact_table
+from results.names import unknown
 
 _BLOCK = re.compile(r"(<!-- results:begin(?: (?P<name>\S+))? -->\n)(.*?)(<!-- results:end -->)", re.DOTALL)
 
@@ -45,9 +45,7 @@ def choose(groups: Sequence[Group], name: str | None) -> Group | None:
         for group in groups:
             if group.name == name:
                 return group
-        names = [group.name for group in groups]
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names or ["none, no record is committed"]
-        raise ReadmeError(f"no group {name!r}; nearest: {', '.join(near)}")
+        raise ReadmeError(str(unknown("group", name, [group.name for group in groups])))
     return min(groups, key=lambda g: (_documents(g), g.name), default=None)
 
 

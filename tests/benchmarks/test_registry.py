@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import registry
 from benchmarks.suite import Suite
+from results.names import pick
 
 METHOD = """
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ def test_two_suites_of_one_name_are_an_error(monkeypatch):
 @pytest.mark.parametrize(("name", "hint"), [("lora-smo", "lora-smoe"), ("adalor", "adalora"), ("LORA", "known: ")])
 def test_an_unknown_name_lists_the_nearest_or_all(name, hint):
     with pytest.raises(ValueError, match=f"unknown method '{name}'; .*{hint}"):
-        registry.pick("method", name, registry.methods())
+        pick("method", name, registry.methods())
 
 
 def test_a_suite_without_a_headline_metric_for_a_task_is_refused():

@@ -138,7 +138,7 @@ def test_columns_can_be_chosen_and_unknown_ones_are_named():
     assert table.columns == ("Method", "Macro mean", "boolq", "Router")
     turned = main_tables(_group(make_run()), ["router_params", "boolq", "macro_interval", "macro"])[0]
     assert turned.columns == ("Method", "Router", "boolq", "95% interval", "Macro mean")
-    with pytest.raises(ValueError, match="no metric 'router_parms'; nearest: router_params"):
+    with pytest.raises(ValueError, match="unknown metric 'router_parms'; did you mean router_params"):
         main_tables(_group(make_run()), ["router_parms"])
 
 
