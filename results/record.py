@@ -66,6 +66,9 @@ class RunSpec:
     revisions: Mapping[str, str] | None = None  # of every data set read from the hub, by its path: commit, or file hash
     own_tasks: str | None = None  # hash over the files of one's own lm-eval tasks
     compiled: bool = False  # whether training steps go through torch.compile
+    # The one of `tasks` that this job's adapter is trained and scored on, where each has its own; None: all of them.
+    # Which documents those are is decided over all the tasks; results/adapters.py makes one row of the jobs.
+    task: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(self.tasks))
@@ -82,9 +85,14 @@ class RunSpec:
         return f"{self.suite}--{model}--{self.method}--s{self.seed}--{digest}"
 
     @property
-    def trained_together(self) -> tuple[tuple[str, ...], ...]:
-        """The tasks of each adapter that the job trains."""
-        return (self.tasks,) if self.adapters == "multi" else tuple((task,) for task in self.tasks)
+    def trained_tasks(self) -> tuple[str, ...]:
+        """The tasks that the job's adapter is trained and scored on."""
+        return self.tasks if self.task is None else (self.task,)
+
+    @property
+    def scored(self) -> bool:
+        """Whether a finished record has scores."""
+        return self.protocol != COST
 
     def to_json(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "tasks": list(self.tasks)}
@@ -190,7 +198,7 @@ class Record:
             raise RecordError(f"key {key!r} does not belong to its spec (expected {record.key!r}): edited by hand?")
         if record.status not in ("done", "failed"):
             raise RecordError(f"status {record.status!r} is neither 'done' nor 'failed'")
-        scored = set() if record.spec.protocol == COST else set(record.spec.tasks)
+        scored = set(record.spec.trained_tasks) if record.spec.scored else set()
         if record.status == "done" and (record.scores is None or set(record.scores) != scored):
             raise RecordError("a finished record has a score for every task of its spec")
         return record

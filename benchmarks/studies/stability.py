@@ -24,9 +24,9 @@ from baselines.method import Method, Probe
 from benchmarks import registry
 from benchmarks.data import batches, examples, sources
 from benchmarks.data.tasks import task_objects, training_docs, training_pairs
-from benchmarks.models import assets
+from benchmarks.jobs.session import refusals
 from benchmarks.models import load as models
-from benchmarks.plan.resolve import parse_methods, parse_revisions, parse_seeds
+from benchmarks.plan.parse import parse_methods, parse_revisions, parse_seeds
 from results.environment import environment
 from results.names import pick
 from results.record import RecordError

@@ -18,7 +18,7 @@ from benchmarks import registry
 from benchmarks.jobs.job import adapter_bytes
 from benchmarks.jobs.train import train
 from benchmarks.models import load as models
-from benchmarks.plan.resolve import MAIN
+from benchmarks.plan.parse import MAIN
 from smoe import block_shapes
 
 STEPS = 12

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from benchmarks import registry
-from benchmarks.plan.resolve import MAIN
+from benchmarks.plan.parse import MAIN
 from results import Record, RunSpec, Score, schema
 from results.record import PHASES, Cost, Parameters
 from results.store import Store
@@ -237,7 +237,7 @@ def running(out, *arguments):
             if line.strip() == "load":
                 break
         (child,) = psutil.Process(parent.pid).children()
-        assert "benchmarks.jobs.job" in child.cmdline()
+        assert "benchmarks.jobs.child" in child.cmdline()
         yield parent, child
     finally:
         for process in (parent, child):

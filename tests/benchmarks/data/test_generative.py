@@ -16,7 +16,8 @@ from benchmarks.data import examples, sources
 from benchmarks.data.tasks import task_objects, training_docs, training_pairs
 from benchmarks.jobs import evaluate, job
 from benchmarks.models import load as models
-from benchmarks.plan.resolve import Request, resolve
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "llm_adapters"  # published test sets
 SUITE = registry.suites()["commonsense"]

@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM
 from benchmarks.models import architectures
 from benchmarks.models import load as models
 from benchmarks.models.attention import UNASKED
-from benchmarks.plan.resolve import Request, resolve
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 
 PUBLISHED = {  # parameters of the released checkpoints
     "Llama-2-7B": 6_738_415_616,

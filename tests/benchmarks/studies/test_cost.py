@@ -14,10 +14,12 @@ from benchmarks import registry
 from benchmarks.data import synthetic
 from benchmarks.data.batches import collate
 from benchmarks.data.examples import Example
-from benchmarks.jobs.job import attempt
+from benchmarks.jobs.child import attempt
 from benchmarks.jobs.train import answer_loss, answer_width
 from benchmarks.models import load as models
-from benchmarks.plan.resolve import Request, parse_methods, resolve
+from benchmarks.plan.parse import parse_methods
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 from benchmarks.studies import cost
 from reports.analysis import arithmetic
 from results import Record
