@@ -1,4 +1,4 @@
-"""Print the house: folders with entries and lines, long files and functions, who imports whom (`python tests/house.py [ROOT]`).
+"""Print the house: folders, lengths, arrows and circles of the packages (`python tests/house.py [ROOT]`).
 
 Read from the source files alone, so that it also reads an older checkout: the before and after of a redraw.
 """
