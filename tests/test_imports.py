@@ -27,7 +27,9 @@ FURTHER = {
     "benchmarks/data/tasks.py": {"lm_eval"},
     "benchmarks/jobs/evaluate.py": {"lm_eval"},
     "benchmarks/gate/checks.py": {"numpy", "scipy"},
+    "benchmarks/data/embedded.py": {"yaml"},
     "benchmarks/data/hub.py": {"huggingface_hub"},
+    "benchmarks/data/mmlu.py": {"yaml"},
     "benchmarks/offline/wheels.py": {"packaging"},
     "benchmarks/speed": {"badam", "numpy", "pytest", "pytest_benchmark"},  # badam: a rival, where it is installed
 }
