@@ -201,7 +201,7 @@ def check_assets(specs: list[RunSpec]) -> None:
         counts = examples.shares(there, spec.train_documents, spec.mixture)
         method = registry.methods()[spec.method](**spec.hyperparameters)
         for tasks in spec.trained_together:
-            steps = batches.steps(sum(counts[task] for task in tasks), spec.batch_size, spec.epochs)
+            steps = batches.num_optimizer_steps(sum(counts[task] for task in tasks), spec.batch_size, spec.epochs)
             method.check(skeletons[spec.model], tasks, steps)
 
 

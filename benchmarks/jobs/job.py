@@ -103,7 +103,7 @@ def adapter(
     """Attach, train and evaluate one adapter; what the phases cost is added to `costs`."""
     method = pick("method", spec.method, registry.methods())(**spec.hyperparameters)
     everything = [e for found in chosen.values() for e in found]
-    total_steps = batches.steps(len(everything), spec.batch_size, spec.epochs)
+    total_steps = batches.num_optimizer_steps(len(everything), spec.batch_size, spec.epochs)
     probe = batches.probe(chosen, spec.probe_documents, spec.batch_size, tokenizer.pad_token_id)
     probe = {t: [{k: v.to(spec.device) for k, v in b.items()} for b in found] for t, found in probe.items()}
 
@@ -188,7 +188,7 @@ def training_data(spec: RunSpec, tokenizer: Any, data: dict[str, Any]) -> tuple[
     counts = examples.shares({n: len(s["train"]) for n, s in splits.items()}, spec.train_documents, spec.mixture)
     chosen: dict[str, list] = {}
     for name, task in tasks.items():
-        docs = examples.drawn(training_docs(task), counts[name], spec.data_seed, name)
+        docs = examples.sample_documents(training_docs(task), counts[name], spec.data_seed, name)
         pairs = training_pairs(task, docs, end=tokenizer.eos_token)
         chosen[name] = [examples.encode(tokenizer, name, c, a, spec.max_length) for c, a in pairs]
         data[name] = {

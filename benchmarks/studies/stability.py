@@ -136,7 +136,7 @@ def _probe(documents: dict, tokenizer: object, seed: int, size: int, max_length:
     """The first `size` documents of each task's draw, one a batch, so that a larger probe begins with a smaller one."""
     probe = {}
     for name, (task, docs) in documents.items():
-        pairs = training_pairs(task, examples.drawn(docs, size, seed, name))
+        pairs = training_pairs(task, examples.sample_documents(docs, size, seed, name))
         encoded = [examples.encode(tokenizer, name, c, a, max_length) for c, a in pairs]
         pad = tokenizer.pad_token_id  # type: ignore[attr-defined]
         probe[name] = [{k: v.to(device) for k, v in batches.collate([e], pad).items()} for e in encoded]
