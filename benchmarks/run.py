@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from baselines.method import PROJECTIONS
 from benchmarks import registry
 from benchmarks.data.tasks import OWN
 from benchmarks.jobs import session
@@ -24,6 +23,7 @@ from benchmarks.plan.profiles import PROFILES
 from benchmarks.plan.request import Request
 from benchmarks.plan.resolve import resolve
 from results.store import SCRATCH, Store
+from smoe import DEFAULT_TARGETS
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 FLAGS = {
@@ -78,9 +78,9 @@ def print_list() -> None:
     for suite in registry.suites().values():
         print(f"  {suite.name:18} {suite.summary}; tasks: {', '.join(suite.tasks)}")
         print(f"  {'':18} protocols: {', '.join(suite.protocols)}")
-    print(f"methods (*: where --methods names none; {BLOCKS}={_shown(PROJECTIONS)} but where another is named)")
+    print(f"methods (*: where --methods names none; {BLOCKS}={_shown(DEFAULT_TARGETS)} but where another is named)")
     for name, cls in registry.methods().items():
-        fields = [f for f in dataclasses.fields(cls) if (f.name, f.default) != (BLOCKS, PROJECTIONS)]
+        fields = [f for f in dataclasses.fields(cls) if (f.name, f.default) != (BLOCKS, DEFAULT_TARGETS)]
         print(f"{'*' if name in MAIN else ' '} {name:18} {cls.summary} [{cls.source}]")
         print(f"  {'':18} {', '.join(f'{f.name}={_shown(f.default)}' for f in fields) or '-'}")
     print("profiles")

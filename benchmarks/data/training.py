@@ -34,8 +34,8 @@ def training_data(
     objects = tasks.task_objects(splits, spec.protocol)
     encoded: dict[str, list[examples.Example]] = {}
     for name, task in objects.items():
-        docs = examples.drawn(tasks.training_docs(task), counts[name], spec.data_seed, name)
-        pairs = tasks.examples(task, docs, end=tokenizer.eos_token)
+        docs = examples.sample_documents(tasks.training_docs(task), counts[name], spec.data_seed, name)
+        pairs = tasks.training_pairs(task, docs, end=tokenizer.eos_token)
         encoded[name] = [examples.encode(tokenizer, name, c, a, spec.max_length) for c, a in pairs]
         description[name] = {
             "train_documents": len(docs),

@@ -11,7 +11,7 @@ from typing import Any
 
 from accelerate.utils import set_seed
 
-from baselines.method import Attached, Method, Probe
+from baselines.method import Attached, Method
 from benchmarks import registry
 from benchmarks.data import batches, synthetic
 from benchmarks.data.examples import Example
@@ -25,6 +25,7 @@ from benchmarks.models import load as models
 from benchmarks.plan import custom, match
 from results import Cost, Parameters, Record, RunSpec, Score
 from results.names import pick
+from smoe import Probe
 
 
 def job(spec: RunSpec, progress: Progress, draft: Record) -> Record:
@@ -44,7 +45,7 @@ def job(spec: RunSpec, progress: Progress, draft: Record) -> Record:
     draft.environment["model_commit"] = getattr(base.config, "_commit_hash", None)  # type: ignore[index]
     dimensions = asked.facts(base.config)
     tasks, examples = asked.data(spec, tokenizer, draft.data)  # type: ignore[arg-type]
-    total_steps = batches.steps(sum(map(len, examples.values())), spec.batch_size, spec.epochs)
+    total_steps = batches.num_optimizer_steps(sum(map(len, examples.values())), spec.batch_size, spec.epochs)
     probe = calibration_samples(spec, examples, tokenizer)
 
     progress("allocate", 0, 1)
@@ -63,7 +64,7 @@ def job(spec: RunSpec, progress: Progress, draft: Record) -> Record:
         scores, meter.tokens = evaluated(spec, model, tokenizer, tasks, partial(progress, "evaluate"))
     costs["evaluate"] = meter.cost
 
-    facts = {**method.facts(model), **method.observe(model, probe)} if total_steps else {}
+    facts = {**method.facts(model), **method.router_diagnostics(model, probe)} if total_steps else {}
     return replace(
         draft,
         status="done",
@@ -95,7 +96,7 @@ def trained(
         model,
         method,
         batches.stream(together, spec.batch_size, spec.epochs, spec.seed, tokenizer.pad_token_id),
-        total_steps=batches.steps(len(together), spec.batch_size, spec.epochs),
+        total_steps=batches.num_optimizer_steps(len(together), spec.batch_size, spec.epochs),
         learning_rate=spec.learning_rate,
         warmup_fraction=spec.warmup_fraction,
         weight_decay=spec.weight_decay,

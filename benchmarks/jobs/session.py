@@ -59,7 +59,7 @@ def preflight(specs: Sequence[RunSpec]) -> None:
         counts = examples.shares(sizes[asked], spec.train_documents, spec.mixture)
         method = registry.methods()[spec.method](**spec.hyperparameters)
         documents = sum(counts[task] for task in spec.trained_tasks)
-        steps = batches.steps(documents, spec.batch_size, spec.epochs)
+        steps = batches.num_optimizer_steps(documents, spec.batch_size, spec.epochs)
         method.check(skeletons[spec.model], spec.trained_tasks, steps)
 
 

@@ -19,8 +19,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from baselines.budgeted import Allocator
-from baselines.method import Method, Probe
+from baselines.experts import Allocator
+from baselines.method import Method
 from benchmarks import registry
 from benchmarks.data import batches, examples, sources
 from benchmarks.data.tasks import task_objects, training_docs, training_pairs
@@ -32,6 +32,7 @@ from results.names import pick
 from results.record import RecordError
 from results.stability import STABILITY, Stability
 from results.store import SCRATCH, StoreError
+from smoe import Probe
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -136,7 +137,7 @@ def _probe(documents: dict, tokenizer: object, seed: int, size: int, max_length:
     """The first `size` documents of each task's draw, one a batch, so that a larger probe begins with a smaller one."""
     probe = {}
     for name, (task, docs) in documents.items():
-        pairs = training_pairs(task, examples.drawn(docs, size, seed, name))
+        pairs = training_pairs(task, examples.sample_documents(docs, size, seed, name))
         encoded = [examples.encode(tokenizer, name, c, a, max_length) for c, a in pairs]
         pad = tokenizer.pad_token_id  # type: ignore[attr-defined]
         probe[name] = [{k: v.to(device) for k, v in batches.collate([e], pad).items()} for e in encoded]

@@ -149,9 +149,9 @@ def suite(request, real):
         patch.setenv(hub.COPIES, str(real))
         patch.setattr("datasets.config.HF_DATASETS_CACHE", real / ".cache")
         splits = sources.splits("hub", found.tasks)
-        folders = sorted({folders()[task] for task in found.tasks})
+        paths = sorted({folders()[task] for task in found.tasks})
         copied = [{"task": task, "dataset_path": str(real / PLACES[task][0])} for task in found.tasks]
-        manager = TaskManager(include_defaults=False, include_path=folders)
+        manager = TaskManager(include_defaults=False, include_path=paths)
         own = manager.load([{"group": "own", "task": copied}])["tasks"]
     objects = task_objects(splits, found.protocol)
     return SimpleNamespace(tasks=found.tasks, headline=found.headline, splits=splits, objects=objects, own=own)
