@@ -70,7 +70,10 @@ def asked(**options):
         ({"methods": "molora:num_experts=-2"}, "molora: num_experts -2 must be above 0"),
         ({"methods": "adalora:target_r=48"}, "adalora: target_r 48 must lie above 0 and below init_r 48"),
         ({"methods": "lora-smoe:mean_experts=0"}, "mean_experts must be a positive number, got 0.0"),
-        ({"methods": "lora-smoe:mean_experts=2:total_experts=840"}, "exactly one of mean_experts, total_experts, train"),
+        (
+            {"methods": "lora-smoe:mean_experts=2:total_experts=840"},
+            "exactly one of mean_experts, total_experts",
+        ),
         ({"methods": "lora:r=16:r=8"}, "'lora:r=16:r=8': r is set twice"),
         ({"limit": "many"}, "limit 'many': expected integer"),
     ],

@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import run
-from benchmarks.jobs import session
-from benchmarks.jobs.executors import ROOT
 from benchmarks.data import sources
 from benchmarks.data.tasks import OWN
+from benchmarks.jobs import session
+from benchmarks.jobs.executors import ROOT
 from benchmarks.models import assets
 
 
