@@ -27,7 +27,7 @@ from benchmarks.plan import tune
 from benchmarks.plan.resolve import PROFILES, Request, estimate_seconds, resolve
 from results import RunSpec
 from results.record import COST
-from results.store import RECORDS, SCRATCH, Store
+from results.store import RECORDS, SCRATCH, Store, folder_path
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 DEFAULTS = Request()
@@ -95,7 +95,7 @@ def main(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let the model's repository run its own code.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the records.")] = SCRATCH,
+    out: Annotated[Path, typer.Option(parser=folder_path, help="Folder of the records.")] = SCRATCH,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan as JSON and run nothing.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="Print the suites and methods there are.")] = False,
 ) -> None:
@@ -129,6 +129,8 @@ def main(
 
 def run(specs: list[RunSpec], store: Store) -> int:
     """Run what is not finished. Returns the number of failed jobs; raises typer.Exit where it had to stop."""
+    for spec in specs:
+        store.quarantine(spec.key)  # what is there and no record would be overwritten
     finished = store.all()
     display = Display(specs, {s.key for s in specs if store.find(s)}, _estimates(specs, finished))
     failed = 0
@@ -197,7 +199,7 @@ def check_assets(specs: list[RunSpec]) -> None:
     skeletons = {name: models.skeleton(name, trust) for name, trust in {(s.model, s.trust_remote_code) for s in specs}}
     for spec in specs:
         there = synthetic.sizes(spec) if spec.protocol == COST else sizes[spec.source, spec.tasks, spec.split]
-        counts = examples.shares(there, spec.train_documents, spec.mixture)
+        counts = examples.shares(there, spec.train_documents, spec.task_shares)
         method = registry.methods()[spec.method](**spec.hyperparameters)
         for tasks in spec.trained_together:
             steps = batches.steps(sum(counts[task] for task in tasks), spec.batch_size, spec.epochs)

@@ -29,7 +29,7 @@ def sizes(spec: RunSpec) -> dict[str, int]:
 
 def training(spec: RunSpec, vocabulary: int, data: dict[str, Any]) -> dict[str, list[Example]]:
     """Training examples of each task; describes them in `data`."""
-    counts = shares(sizes(spec), spec.train_documents, spec.mixture)
+    counts = shares(sizes(spec), spec.train_documents, spec.task_shares)
     chosen = {task: _drawn(spec, task, "train", counts[task], vocabulary) for task in spec.tasks}
     for task, found in chosen.items():
         data[task] = {

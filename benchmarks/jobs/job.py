@@ -84,7 +84,7 @@ def job(spec: RunSpec, progress: Progress, draft: Record) -> Record:
         error=None,
         scores={task: score for part in parts for task, score in part.scores.items()},
         losses=tuple(loss for part in parts for loss in part.losses),
-        facts=dimensions | (parts[0].facts if spec.adapters == "multi" else {"adapters": by_task}),
+        facts=dimensions | (parts[0].facts if spec.adapters == "shared" else {"adapters": by_task}),
         parameters=all_parameters([part.parameters for part in parts], size),
     )
 
@@ -184,7 +184,7 @@ def training_data(spec: RunSpec, tokenizer: Any, data: dict[str, Any]) -> tuple[
         limit = min(spec.evaluation_limit or len(split["evaluate"]), len(split["evaluate"]))
         split["evaluate"] = split["evaluate"].select(range(limit))
     tasks = evaluate.task_objects(splits, spec.protocol)
-    counts = examples.shares({n: len(s["train"]) for n, s in splits.items()}, spec.train_documents, spec.mixture)
+    counts = examples.shares({n: len(s["train"]) for n, s in splits.items()}, spec.train_documents, spec.task_shares)
     chosen: dict[str, list] = {}
     for name, task in tasks.items():
         docs = examples.drawn(evaluate.training_docs(task), counts[name], spec.data_seed, name)

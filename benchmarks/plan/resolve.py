@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from baselines.method import Method
 from benchmarks import registry
@@ -23,7 +23,8 @@ from results import Record, RunSpec
 from results.names import pick, unknown
 from results.record import COST
 
-ADAPTERS = ("multi", "single")  # one for all tasks, or one for each
+# What a record calls one adapter for all tasks, or one for each.
+ADAPTERS: dict[str, Literal["shared", "per-task"]] = {"multi": "shared", "single": "per-task"}
 SOURCE = sources.SOURCES[0]
 MAIN = ("frozen", "lora", "molora", "adalora", "lora-smoe")
 
@@ -178,7 +179,7 @@ def _resolve(request: Request, model: str, profile: Profile) -> list[RunSpec]:
             model=model,
             source=source,
             protocol=protocol,
-            mixture=shares,
+            task_shares=shares,
             seed=seed,
             data_seed=0,
             train_documents=documents,
@@ -194,9 +195,9 @@ def _resolve(request: Request, model: str, profile: Profile) -> list[RunSpec]:
             dtype=request.dtype,
             device=device,
             match=request.match,
-            adapters=request.mixture,
+            adapters=ADAPTERS[request.mixture],
             quantize=request.quantize,
-            allocator=request.allocator,
+            malloc=request.allocator,
             compiled=request.compiled,
             trust_remote_code=request.trust_remote_code,
             revisions=revisions,

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from synthetic_records import make_environment, make_spec
 
-from results.environment import ROOT, environment, fingerprint, git_state, private_command
+from results.environment import ROOT, environment, fingerprint, git_state
+from results.private import private_command
 
 
 def test_environment_is_json_and_keeps_nothing_private(monkeypatch):

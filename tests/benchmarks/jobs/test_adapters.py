@@ -36,7 +36,7 @@ def test_an_adapter_of_its_own_is_what_a_run_on_that_task_alone_gives(records):
 def test_both_ways_train_on_the_same_documents_and_differ_in_the_key(records):
     single, multi, *_ = records
     assert single.data == multi.data and single.costs["train"].tokens == multi.costs["train"].tokens
-    assert single.spec.adapters == "single" and single.key != multi.key
+    assert single.spec.adapters == "per-task" and single.key != multi.key
 
 
 def test_parameters_add_up_with_the_model_counted_once(records):
