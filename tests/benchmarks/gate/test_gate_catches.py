@@ -62,9 +62,9 @@ def halved(self, model, probe, total_steps):
 Subject.attach = halved
 """
 CHANGED_PROMPT = """
-from benchmarks.jobs import evaluate
+from benchmarks.data import tasks as task_index
 
-task_objects = evaluate.task_objects
+task_objects = task_index.task_objects
 
 
 def reworded(*asked):
@@ -72,7 +72,7 @@ def reworded(*asked):
     tasks["arc_easy"].config.doc_to_text += " Think first."
     return tasks
 
-evaluate.task_objects = reworded
+task_index.task_objects = reworded
 """
 CHANGED_ALLOCATION = """
 def other(self, model, probe):
