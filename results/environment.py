@@ -13,6 +13,7 @@ import platform
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -78,12 +79,36 @@ def shared_machine(proc: Path = Path("/proc")) -> bool | None:
     """Say whether others are at work beside this process: another job of the suite, or load on a quarter of the CPUs.
 
     To be asked at the start of a run, before its own work becomes load. Such a record gives no times. None where the
-    platform tells nothing. Ancestors and children of this process do not count.
+    platform tells nothing. Ancestors and children of this process do not count as other jobs. The load average still
+    remembers what ended within the last minute, so a high one counts where the CPUs are busy this moment as well.
     """
     load = _load_average()
     if load is None:
         return None
-    return load[0] > BUSY_SHARE * (_cpu_count() or 1) or bool(other_jobs(proc))
+    limit = BUSY_SHARE * (_cpu_count() or 1)
+    if other_jobs(proc):
+        return True
+    if load[0] <= limit:
+        return False
+    now = busy_cpus(proc)
+    return now is None or now > limit
+
+
+def busy_cpus(proc: Path = Path("/proc"), seconds: float = 0.5) -> float | None:
+    """Measure how many CPUs' worth of work the machine does within the next `seconds`; None where it does not tell."""
+    try:
+        before = _idle_ticks(proc)
+        time.sleep(seconds)
+        idle, total = (now - then for now, then in zip(_idle_ticks(proc), before, strict=True))
+    except (OSError, ValueError, IndexError):
+        return None
+    return (total - idle) / total * (os.cpu_count() or 1) if total else None
+
+
+def _idle_ticks(proc: Path) -> tuple[float, float]:
+    """(idle or waiting for a disk, all) of every CPU together, in ticks since the machine started."""
+    ticks = [float(x) for x in (proc / "stat").read_text().splitlines()[0].split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 def other_jobs(proc: Path = Path("/proc")) -> list[int]:

@@ -28,7 +28,7 @@ RECORDS = Path(__file__).resolve().parent / "records" / "main"  # committed
 SCRATCH = Path(__file__).resolve().parent / "scratch"  # everything else; git ignores it
 
 _DIGEST = "digest"
-_KEY = re.compile(r".+--.+--.+--s-?\d+--[0-9a-f]{8}")
+_KEY = re.compile(r"[^/\\]+--[^/\\]+--[^/\\]+--s-?\d+--[0-9a-f]{8}")
 # Fields of the file that get a line for each of their entries, so that a diff of two records can be read.
 _OPENED = ("spec", "scores", "costs", "facts", "data", "environment")
 
@@ -92,7 +92,7 @@ class Store:
     def load(self, key: str) -> Record | None:
         """Return the record of `key`, finished or failed; None when there is none that can be read."""
         path = self.path(key)
-        record = self._read(path) if os.path.lexists(path) else None
+        record = self._read(path) if is_key(key) and os.path.lexists(path) else None
         return record if record is not None else self._in_packs().get(key)
 
     def find(self, spec: RunSpec) -> Record | None:

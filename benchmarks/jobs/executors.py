@@ -7,6 +7,7 @@ stopped on the way out. Two runs over one folder share the work: a job that anot
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -53,7 +54,7 @@ class LocalProcesses:
 
         started: called with a spec when its turn comes; what it returns is told the job's progress.
         """
-        shared = shared_machine()
+        shared = _shared_at_start()
         for spec in specs:
             progress = started(spec)
             with self._claim(spec.key, progress):
@@ -144,6 +145,12 @@ class LocalProcesses:
                     progress("waiting for another run", 0, 1)
                     time.sleep(WAIT_SECONDS)
             yield
+
+
+@functools.cache
+def _shared_at_start() -> bool | None:
+    """Look once, before this process's own jobs are load."""
+    return shared_machine()
 
 
 def _path() -> str:

@@ -161,11 +161,22 @@ def test_jobs_of_other_runs_are_seen_and_those_of_this_one_are_not(tmp_path):
     assert other_jobs(tmp_path / "nowhere") == []
 
 
-@pytest.mark.parametrize(("load", "jobs", "shared"), [(0.0, 0, False), (0.9, 0, False), (1.1, 0, True), (0.0, 1, True)])
+@pytest.mark.parametrize(
+    ("load", "now", "jobs", "shared"),
+    [
+        (0.0, 0.0, 0, False),
+        (0.9, 3.0, 0, False),
+        (1.1, 1.1, 0, True),
+        (1.1, None, 0, True),
+        (4.0, 0.1, 0, False),  # what has just ended is load for a minute still
+        (0.0, 0.0, 1, True),
+    ],
+)
 def test_a_machine_is_shared_where_others_load_a_quarter_of_it_or_another_job_runs(
-    monkeypatch, tmp_path, load, jobs, shared
+    monkeypatch, tmp_path, load, now, jobs, shared
 ):
     monkeypatch.setattr(module, "_cpu_count", lambda: 4)
+    monkeypatch.setattr(module, "busy_cpus", lambda proc: now)
     monkeypatch.setattr(module.os, "getloadavg", lambda: (load, 0.0, 0.0))
     if jobs:
         process(tmp_path, 40, 1, "python", "-m", JOB_MODULE)
@@ -182,3 +193,12 @@ def test_a_job_records_what_its_run_saw_at_its_start(monkeypatch, told, shared):
     monkeypatch.setenv(SHARED, told)
     found = environment()
     assert found["shared_machine"] is shared and found["execution"] is None
+
+
+def test_busy_cpus_are_counted_from_the_ticks_that_were_not_idle(monkeypatch, tmp_path):
+    lines = iter(["cpu 0 0 0 100 100 0 0 0 0 0\n", "cpu 10 5 5 160 120 0 0 0 0 0\n"])
+    (tmp_path / "stat").write_text(next(lines))
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: (tmp_path / "stat").write_text(next(lines)))
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 10)
+    assert module.busy_cpus(tmp_path) == pytest.approx(2.0)  # 20 of 100 ticks
+    assert module.busy_cpus(tmp_path / "nowhere") is None

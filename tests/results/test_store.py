@@ -174,6 +174,15 @@ def test_a_number_that_is_none_is_not_written_and_its_field_is_named(store):
     assert not store.folder.exists()
 
 
+@pytest.mark.parametrize("key", ["x", "../records/x", "../../a--b--c--s0--01234567", "a--b--c--s0--0123456g"])
+def test_only_names_of_records_are_looked_for(store, key):
+    store.folder.mkdir()
+    path = store.path(key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}")
+    assert store.load(key) is None and store.unreadable == []  # not even opened
+
+
 @pytest.mark.parametrize("text", ["", "  "])
 def test_an_empty_name_is_no_folder(text):
     with pytest.raises(ValueError, match="an empty name is no folder"):
