@@ -141,7 +141,7 @@ def adapter(
             scores, meter.tokens = evaluate.evaluate(model, tokenizer, tasks, metrics, size, evaluated)
     add_cost(costs, "evaluate", meter.cost)
 
-    facts = {**method.facts(model), **method.observe(model, probe)} if total_steps else {}
+    facts = {**method.facts(model), **method.router_diagnostics(model, probe)} if total_steps else {}
     counts = facts.pop("parameters", {})
     parameters = Parameters(
         total=models.count(model),

@@ -19,8 +19,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from baselines.budgeted import Allocator
-from baselines.method import Method, Probe
+from baselines.experts import Allocator
+from baselines.method import Method
 from benchmarks import registry
 from benchmarks.data import batches, examples, sources
 from benchmarks.data.tasks import task_objects, training_docs, training_pairs
@@ -34,6 +34,7 @@ from results.names import pick
 from results.record import RecordError
 from results.stability import STABILITY, Stability
 from results.store import SCRATCH, StoreError
+from smoe import Probe
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

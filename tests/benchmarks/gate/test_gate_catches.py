@@ -9,7 +9,8 @@ import dataclasses
 
 import pytest
 
-from benchmarks.gate.checks import Limits, compare
+from benchmarks.gate.checks import compare
+from benchmarks.gate.findings import Limits
 from benchmarks.jobs.executors import LocalProcesses
 from benchmarks.plan.resolve import Request, resolve
 from results.store import Store
