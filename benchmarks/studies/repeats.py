@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.jobs.executors import LocalProcesses
-from benchmarks.models import load as models
+from benchmarks.models.load import DTYPES, EMBEDDED
 from benchmarks.plan.resolve import Request, resolve
 from results import Record, RunSpec
 from results.metrics import phase_peak_bytes
@@ -31,10 +31,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     times: Annotated[int, typer.Option(help="Repeats of the job.")] = 5,
     method: Annotated[str, typer.Option(help="As in benchmarks.run, with settings.")] = "lora",
-    model: Annotated[str, typer.Option(help="As in benchmarks.run.")] = models.EMBEDDED,
+    model: Annotated[str, typer.Option(help="As in benchmarks.run.")] = EMBEDDED,
     train_documents: Annotated[int, typer.Option(help="Over all tasks.")] = 32,
     limit: Annotated[int, typer.Option(help="Evaluation documents a task.")] = 2,
-    dtype: Annotated[str, typer.Option(help=f"{', '.join(models.DTYPES)}.")] = Request.dtype,
+    dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}.")] = Request.dtype,
     allocator: Annotated[str, typer.Option(help="As in benchmarks.run.")] = "mapped",
     out: Annotated[Path | None, typer.Option(help="JSON file of every figure.")] = None,
 ) -> None:
