@@ -29,6 +29,8 @@ Records = Annotated[list[Path] | None, typer.Option("--records", help="Folder of
 Suite = Annotated[str | None, typer.Option(help="Only this suite.")]
 SplitBy = Annotated[list[str] | None, typer.Option("--split-by", help="One report for each value of this field.")]
 Allow = Annotated[list[str] | None, typer.Option("--allow", help="Field that may differ within a table.")]
+Images = Annotated[bool, typer.Option(help="Draw figures, not only their numbers.")]
+Vector = Annotated[bool, typer.Option("--vector", help="Draw every figure as SVG too, for print.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -44,7 +46,8 @@ def report(
         bool, typer.Option("--auto-split", help="Split by whatever may not be mixed, instead of refusing.")
     ] = False,
     columns: Annotated[str | None, typer.Option(help="Columns of the main table: macro,tasks,trainable_params")] = None,
-    images: Annotated[bool, typer.Option(help="Draw figures, not only their numbers.")] = True,
+    images: Images = True,
+    vector: Vector = False,
 ) -> None:
     """Redraw every table and figure into a folder a group."""
     if context.invoked_subcommand is not None:
@@ -59,7 +62,7 @@ def report(
     try:
         if check:
             _finish(draw.check(groups, out, chosen, links, measured, images), out, "python -m reports")
-        folders = draw.draw(groups, out, chosen, images, links, measured)
+        folders = draw.draw(groups, out, chosen, _formats(images, vector), links, measured)
         if out.resolve() == OUT and records is None and suite is None:
             draw.remove_stale(out, groups)
     except (ValueError, OSError) as error:
@@ -158,18 +161,21 @@ def paper(
     suite: Suite = None,
     split_by: SplitBy = None,
     allow: Allow = None,
-    images: Annotated[bool, typer.Option(help="Draw figures, not only their numbers.")] = True,
+    images: Images = True,
+    vector: Vector = False,
     check: Annotated[bool, typer.Option("--check", help="Compare with a redraw; exit 1 on a difference.")] = False,
 ) -> None:
     """The set of tables and figures of the LoRA-SMoE paper, each with the records it came from."""
-    from reports.figures.paper import check_paper, draw_paper
+    from reports.render.paper import check_paper, draw_paper
 
     _keep_committed(records, out, PAPER, check)
     groups = _groups(records, suite, split_by, allow)
+    # The committed set stands beside the committed main report and links to it; any other has figures of its own.
+    main_report = f"../{OUT.name}" if out.resolve() == PAPER and not split_by else None
     try:
         if check:
-            _finish(check_paper(groups, out, images), out, "python -m reports paper")
-        folders = draw_paper(groups, out, images)
+            _finish(check_paper(groups, out, images, main_report), out, "python -m reports paper")
+        folders = draw_paper(groups, out, _formats(images, vector), main_report)
     except (ValueError, OSError) as error:
         _refuse(str(error))
     for folder in folders:
@@ -211,6 +217,11 @@ def power(
         _refuse(str(error))
 
 
+def _formats(images: bool, vector: bool) -> tuple[str, ...]:
+    """The formats that figures are drawn in."""
+    return (("png", "svg") if vector else ("png",)) if images else ()
+
+
 def _keep_committed(records: list[Path] | None, out: Path, committed: Path, check: bool) -> None:
     """Other records are not drawn over the committed report."""
     if records is not None and not check and out.resolve() == committed:
@@ -237,7 +248,7 @@ def _groups(
 
 def _stability(folders: list[Path]) -> list[Stability]:
     """The committed measurements for the committed records; for others those in a folder below."""
-    from reports.figures.studies import load_stability
+    from reports.figures.stability import load_stability
 
     own = [STABILITY if folder.resolve() == RECORDS else folder / STABILITY.name for folder in folders]
     try:

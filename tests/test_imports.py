@@ -19,7 +19,9 @@ ALLOWED = {
         "transformers", "typer",
     },
     "results": set(),
-    "reports": {"jinja2", "matplotlib", "numpy", "pandas", "results", "rich", "scipy", "statsmodels", "typer", "yaml"},
+    "reports": {
+        "PIL", "jinja2", "matplotlib", "numpy", "pandas", "results", "rich", "scipy", "statsmodels", "typer", "yaml",
+    },
 }  # fmt: skip
 FURTHER = {
     "smoe/__main__.py": DRAWING,

@@ -9,8 +9,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -21,8 +20,8 @@ from reports.analysis.groups import Group
 from reports.analysis.summary import summarise
 from reports.analysis.tuning import tuning_table
 from reports.figures import style
-from reports.figures.canvas import Rows, marker_path
-from reports.figures.heatmaps import expert_rows, scored_rows, sensitivity_rows
+from reports.figures.canvas import marker_path
+from reports.render.maps import expert_maps, router_maps, sensitivity_maps
 from reports.render.table import NOTHING, Table, html_table
 from reports.render.tables import SHOWN, ablation_table, full_table, main_tables, metric_text, paired_table
 from results.metrics import METRICS
@@ -31,8 +30,6 @@ TITLE = "What are mixtures of LoRA experts worth?"
 # Shown at first.
 FIRST = ("macro", "macro_interval", "unparseable", "trainable_params", "peak_bytes", "total_seconds", "tasks")
 _HERE = Path(__file__).resolve().parent / "templates"
-_SCALE = "The stronger a colour stands out from the page, the more."
-_LEVELS = 8  # colours of a map, `.l1` to `.l8` in page.css
 
 Links = Mapping[str, str]
 
@@ -82,8 +79,9 @@ def _group(group: Group, links: Links, columns: Sequence[str]) -> str:
         or "<p>None: there is no finished lora or molora to compare with.</p>",
         "Ablations": _tables(group, ablation_table(group), rows),
         "Learning rates": _tables(group, tuning_table(group), dict.fromkeys(rows, f"#{group.name}--records")),
-        "Experts": _experts(group),
-        "Sensitivity": _sensitivity(group),
+        "Experts": expert_maps(group),
+        "Sensitivity": sensitivity_maps(group),
+        "Router load": router_maps(group),
         "Claims": _claims(group, links),
         "Environment": _environment(group),
         "Records": _records(group, links),
@@ -164,80 +162,6 @@ def _points(group: Group, links: Links) -> list[dict[str, Any]]:
                 }
             )  # fmt: skip
     return points
-
-
-def _experts(group: Group) -> str:
-    rows = expert_rows(group)
-    if not rows:
-        return ""
-    most = max(1, *(r["experts"] for r in rows))
-    found = []
-    for method in dict.fromkeys(r["method"] for r in rows):
-        own = [r for r in rows if r["method"] == method]
-        used = sum(r["experts"] > 0 for r in own)
-        about = f"{sum(r['experts'] for r in own):,} experts in {used:,} of {len(own):,} blocks"
-        found.append(_heat_map(method, about, own, "experts", lambda v: math.ceil(_LEVELS * v / most), str))
-    note = f"Experts of each block, layers downwards and projections across, first seed. {_SCALE}"
-    return f'<p class="note">{note}</p>\n<div class="maps">\n{"".join(found)}</div>'
-
-
-def _sensitivity(group: Group) -> str:
-    found = []
-    for row in scored_rows(group):
-        rows = sensitivity_rows(group, row.label)
-        positive = [math.log(r["sensitivity"]) for r in rows if r["sensitivity"] > 0]
-        if not positive:
-            continue
-        low, width = min(positive), (max(positive) - min(positive)) or 1.0
-
-        def level(value: float, low: float = low, width: float = width) -> int:
-            return 1 + min(_LEVELS - 1, int(_LEVELS * (math.log(value) - low) / width)) if value > 0 else 0
-
-        found.append(f'<h4>{html.escape(row.label)}</h4>\n<div class="maps">\n')
-        for task in dict.fromkeys(r["task"] for r in rows):
-            own = [r for r in rows if r["task"] == task]
-            top = max(own, key=lambda r: r["sensitivity"])
-            about = f"highest: layer {top['layer']} {top['projection']}, {_brief(top['sensitivity'])}"
-            found.append(_heat_map(task, about, own, "sensitivity", level, _brief, "quiet"))
-        found.append("</div>\n")
-    note = (
-        f"Mean squared gradient norm of each block by task, first seed, one logarithmic scale. {_SCALE} "
-        "A map that is clicked, or reached with the Tab key, shows its numbers."
-    )
-    return f'<p class="note">{note}</p>\n{"".join(found)}' if found else ""
-
-
-def _brief(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def _heat_map(
-    name: str,
-    about: str,
-    rows: Rows,
-    column: str,
-    level: Callable[[Any], int],
-    text: Callable[[Any], str],
-    kind: str = "",
-) -> str:
-    """A table of layers by projections; a cell holds its number, which a quiet map shows in focus and in print."""
-    layers, projections = ([*dict.fromkeys(r[key] for r in rows)] for key in ("layer", "projection"))
-    values = {(r["layer"], r["projection"]): r[column] for r in rows}
-    head = "".join(f'<th scope="col">{html.escape(p)}</th>' for p in projections)
-    body = []
-    for layer in layers:
-        cells = ""
-        for value in (values.get((layer, p)) for p in projections):
-            inside = "" if value is None else f"<span>{text(value)}</span>" if kind else text(value)
-            cells += '<td class="none"></td>' if value is None else f'<td class="l{level(value)}">{inside}</td>'
-        body.append(f'<tr><th scope="row">{layer}</th>{cells}</tr>')
-    label = html.escape(f"{name}: {about}")
-    return (
-        f"<figure><figcaption><strong>{html.escape(name)}</strong> {html.escape(about)}</figcaption>\n"
-        f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table class="heat {kind}">'
-        f'<thead><tr><th scope="col">layer</th>{head}</tr></thead>\n<tbody>{"".join(body)}</tbody></table></div>'
-        "</figure>\n"
-    )
 
 
 def _claims(group: Group, links: Links) -> str:

@@ -18,6 +18,7 @@ from reports.analysis.groups import Group, make_groups
 from reports.analysis.summary import Comparison, Summary, contrasts, summarise
 from reports.analysis.tuning import tuning_table
 from reports.figures import style
+from reports.figures.style import points_text
 from reports.render.notes import (
     EMBEDDED,
     accuracy_notes,
@@ -240,10 +241,6 @@ def _percent(value: float | None, error: float | None = None) -> str:
     if value is None:
         return NOTHING
     return f"{100 * value:.1f}" + (f" ± {100 * error:.1f}" if error is not None else "")
-
-
-def points_text(value: float) -> str:
-    return f"{100 * value:+z.1f}".replace("-", "−")
 
 
 def _p(value: float | None) -> str:
