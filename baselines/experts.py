@@ -1,17 +1,18 @@
-"""Mixtures of LoRA experts: the layer they all share, so that two of them differ in the allocation alone."""
+"""Mixtures of LoRA experts: who places them says how many go to each block; the layer and its training are shared."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from peft import get_peft_model
 
-from baselines.method import PROJECTIONS, Attached, Method, Probe
-from smoe import SMoEConfig, experts_per_block, parameter_counts, record_routing
+from baselines.method import Attached, Method
+from baselines.sizes import Shapes
+from smoe import DEFAULT_TARGETS, Budget, Probe, SMoEConfig, experts_per_block, parameter_counts, record_routing
 
 Facts = dict[str, Any]
 
@@ -28,7 +29,7 @@ class ExpertMethod(Method):
     top_k: int | None = None  # experts a token uses; none: all, softly
     renormalise: bool = True  # divide the top-k gates by their sum
     balance_loss: float = 0.0  # coefficient of the Switch balance loss
-    target_modules: tuple[str, ...] = PROJECTIONS
+    target_modules: tuple[str, ...] = DEFAULT_TARGETS
 
     def __post_init__(self) -> None:
         self._require_positive("r", "alpha", *(["top_k"] if self.top_k is not None else []))
@@ -38,7 +39,7 @@ class ExpertMethod(Method):
 
     @abstractmethod
     def allocate(self, model: torch.nn.Module, probe: Probe) -> tuple[Mapping[str, int], Facts]:
-        """Experts of every block of the frozen `model`, and JSON-ready facts on how they came about."""
+        """Return the experts of every block of the frozen `model`, and JSON-ready facts on how they came about."""
 
     def attach(self, model: torch.nn.Module, probe: Probe, total_steps: int) -> Attached:
         experts, facts = self.allocate(model, probe)
@@ -60,8 +61,8 @@ class ExpertMethod(Method):
     def penalty(self, model: Attached) -> torch.Tensor | None:
         return model.base_model.take_balance_loss() if self.balance_loss else None
 
-    def observe(self, model: Attached, probe: Probe) -> Facts:
-        """What each router does on each task; blocks with one expert have none."""
+    def router_diagnostics(self, model: Attached, probe: Probe) -> Facts:
+        """Record what each router does on each task; blocks with one expert have none."""
         routers: Facts = {}
         for task, batches in probe.items():
             with record_routing(model) as report, torch.no_grad():
@@ -78,3 +79,49 @@ class ExpertMethod(Method):
         if experts_per_block(model) != made:
             raise RuntimeError(f"{self.name}: the model's experts are not those that were allocated")
         return {**model.allocation_facts, "parameters": parameter_counts(model)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocator(ExpertMethod):
+    """A mixture whose experts are placed unevenly, under a budget: three fields, of which one is set.
+
+    The layer is that of every mixture, so two allocators differ in where experts go and in nothing else.
+    """
+
+    needs_budget: ClassVar[bool] = True  # False: without one the method has numbers of its own
+
+    mean_experts: float | None = 4.0  # budget: experts a block on average ...
+    total_experts: int | None = None  # ... or over all blocks ...
+    trainable_params: int | None = None  # ... or adapter parameters, routers included; one of the three
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.needs_budget or self.has_budget:
+            try:
+                self.budget  # noqa: B018  # made to be checked
+            except ValueError as error:
+                raise ValueError(f"{self.name}: {error}") from error
+
+    @property
+    def has_budget(self) -> bool:
+        return any(n is not None for n in (self.mean_experts, self.total_experts, self.trainable_params))
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(
+            mean_experts=self.mean_experts, total_experts=self.total_experts, trainable_params=self.trainable_params
+        )
+
+    def matched(self, target_params: int, shapes: Shapes) -> Method:
+        self._leave_budget_to_match()
+        return replace(self, mean_experts=None, total_experts=None, trainable_params=target_params)
+
+    def matched_experts(self, total: int, shapes: Shapes) -> Method:
+        self._leave_budget_to_match()
+        return replace(self, mean_experts=None, total_experts=total, trainable_params=None)
+
+    def _leave_budget_to_match(self) -> None:
+        """Raise ValueError for a budget of one's own, which would be overruled without a word."""
+        for name in ("mean_experts", "total_experts", "trainable_params"):
+            if (asked := getattr(self, name)) != getattr(type(self), name):
+                raise ValueError(f"{self.name}: --match sets the budget; leave it out, or {name}={asked}")

@@ -1,26 +1,22 @@
-"""What a contestant is: a frozen dataclass whose fields are its hyperparameters, and four verbs.
+"""What a contestant is: a frozen dataclass whose fields are its hyperparameters, and the verbs the harness calls.
 
-The harness calls these and never asks which method it holds. A new contestant is one new file in this folder that
-defines one subclass of `Method` with a `name`; nothing else needs an edit.
+`attach` is the one verb it must have; the harness never asks which method it holds. A new contestant is one new file in
+`methods/` that defines a subclass of `Method` with a `name`; nothing else needs an edit.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 
 from baselines.sizes import Shapes
-
-# Tokenised training batches of each task: {"input_ids", "attention_mask", "labels"}, each (B, S); labels are -100
-# everywhere but on the answer.
-Probe = Mapping[str, Sequence[Mapping[str, torch.Tensor]]]
+from smoe import Probe
 
 Attached = Any  # a PeftModel, or the model itself where nothing is added; torch's own type hides their attributes
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of a Llama-style layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +40,8 @@ class Method(ABC):
     def attach(self, model: torch.nn.Module, probe: Probe, total_steps: int) -> Attached:
         """Make the frozen `model` trainable and return it (a PeftModel; the model itself where nothing is added).
 
-        probe: a few training batches per task; only allocators read it. total_steps: optimiser steps to come, at
+        probe: calibration samples, a few training batches per task ("input_ids", "attention_mask", "labels", each
+        (B, S), -100 off the answer); only allocators read it. total_steps: optimiser steps to come, at
         least 1. Everything random is drawn from torch's global generator, which the harness has seeded.
         """
 
@@ -80,8 +77,8 @@ class Method(ABC):
         """Trainable parameters that `--match params` compares: of the model just attached."""
         return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
-    def observe(self, model: Attached, probe: Probe) -> dict[str, Any]:
-        """JSON-ready facts that only a run of the trained model shows, on the batches `attach` was given.
+    def router_diagnostics(self, model: Attached, probe: Probe) -> dict[str, Any]:
+        """Return JSON-ready facts that only a run of the trained model shows, on the batches `attach` was given.
 
         Known keys: "router" {task: {block: {"load", "entropy", "dead"}}}.
         """

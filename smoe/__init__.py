@@ -1,12 +1,14 @@
 """LoRA-SMoE: mixtures of LoRA experts, as many per weight block as the tasks' gradients say (arXiv 2505.06272).
 
-    probe = {"boolq": [batch, ...], "piqa": [batch, ...]}      # input_ids, attention_mask, labels: (B, S)
+    probe = {"boolq": [batch, ...], "piqa": [batch, ...]}      # calibration samples; input_ids, labels ...: (B, S)
     measured = sensitivity(model, probe)                       # S_k(W) = mean over samples of ||dL_n / dW||_F^2
     experts = allocate(measured.scores, budget=Budget(mean_experts=4))
     model = get_peft_model(model, SMoEConfig(r=8, expert_pattern=experts))
     ...                                                        # train, save_pretrained, from_pretrained as in PEFT
 
 Importing this package registers the tuner with PEFT.
+
+A block is one weight matrix: what PEFT calls a target module, such as "model.layers.0.self_attn.q_proj".
 
 Dimension letters, one meaning in the whole repository:
 B batch, S sequence, T tokens (B S flattened), I in, O out, R rank, E experts, K top-k.
@@ -25,13 +27,14 @@ from smoe.allocation import (
     save_flat,
     votes,
 )
-from smoe.blocks import DEFAULT_TARGETS, block_shapes, find_blocks
+from smoe.blocks import DEFAULT_TARGETS, block_shapes, find_blocks, place
 from smoe.config import SMoEConfig
 from smoe.diagnostics import BlockRouting, RoutingReport, record_routing
 from smoe.layer import SMoELinear
 from smoe.model import SMoEModel, experts_per_block, parameter_counts, smoe_layers
-from smoe.routing import balance_loss, route
-from smoe.sensitivity import Sensitivity, sensitivity
+from smoe.routers.balance import balance_loss
+from smoe.routers.softmax import route
+from smoe.sensitivity import Probe, Sensitivity, sensitivity
 
 registration.register()
 
@@ -40,6 +43,7 @@ __all__ = [
     "BlockRouting",
     "Budget",
     "BudgetError",
+    "Probe",
     "RoutingReport",
     "SMoEConfig",
     "SMoELinear",
@@ -55,6 +59,7 @@ __all__ = [
     "grouped",
     "load_flat",
     "parameter_counts",
+    "place",
     "record_routing",
     "released_votes",
     "route",

@@ -17,11 +17,12 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from smoe.proportional import largest_remainder, proportional_within, task_weights
+from smoe.voting import grant_votes, ranked, vote_order
 
 Scores = Mapping[str, Mapping[str, float]]  # task -> block -> score
 Allocation = dict[str, int]  # block -> experts; 0 is no adapter
@@ -43,10 +44,10 @@ class Budget:
     trainable_params: int | None = None  # adapter parameters, routers included; met to within one expert, from below
 
     def __post_init__(self) -> None:
-        given = {k: v for k, v in vars(self).items() if v is not None}
-        if len(given) != 1:
-            raise BudgetError(f"a budget is exactly one of {', '.join(vars(self))}; given: {given or 'none'}")
-        ((name, value),) = given.items()
+        limits = {k: v for k, v in vars(self).items() if v is not None}
+        if len(limits) != 1:
+            raise BudgetError(f"a budget is exactly one of {', '.join(vars(self))}; given: {limits or 'none'}")
+        ((name, value),) = limits.items()
         if not math.isfinite(value) or value <= 0:
             raise BudgetError(f"{name} must be a positive number, got {value!r}")
 
@@ -94,7 +95,7 @@ def votes(scores: Scores, passing: int | Mapping[str, int]) -> Allocation:
     counts: Counter[str] = Counter()
     for task in scores.values():
         for group, members in groups.items():
-            counts.update(_ranked(task, members)[: passing if isinstance(passing, int) else passing[group]])
+            counts.update(ranked(task, members)[: passing if isinstance(passing, int) else passing[group]])
     return {block: counts[block] for block in blocks}
 
 
@@ -150,15 +151,15 @@ def allocate(
     if budget.trainable_params is None:
         total = _total(budget, len(inside), min_experts, cap)
         if rule == "votes":
-            given = _grant(scores, groups, min_experts, cap or total, total, None)
+            experts = grant_votes(scores, groups, min_experts, cap or total, total, None)
         else:
-            given = largest_remainder(task_weights(scores, groups), total, min_experts, cap)
+            experts = largest_remainder(task_weights(scores, groups), total, min_experts, cap)
     else:
         if shapes is None or (missing := [b for b in inside if b not in shapes]):
             lacking = "every block" if shapes is None else missing[0]
             raise ValueError(f"a budget in trainable parameters needs shapes of every block (missing: {lacking})")
         sizes = {b: (shapes[b][0], shapes[b][1]) for b in inside}
-        given = _within_params(
+        experts = _within_params(
             scores,
             groups,
             rule,
@@ -167,7 +168,7 @@ def allocate(
             cap,
             lambda b, e: block_params(sizes[b], e, r, share_A),
         )
-    return {block: given.get(block, 0) for block in blocks}
+    return {block: experts.get(block, 0) for block in blocks}
 
 
 def load_flat(path: str | Path) -> Allocation:
@@ -207,11 +208,6 @@ def _blocks(scores: Scores) -> list[str]:
     return list(first)
 
 
-def _ranked(task: Mapping[str, float], members: list[str]) -> list[str]:
-    """Most sensitive first; `members` are sorted by name and the sort is stable, so ties go by name."""
-    return sorted(members, key=task.__getitem__, reverse=True)
-
-
 def _total(budget: Budget, blocks: int, low: int, cap: int | None) -> int:
     """Whole experts of a budget in experts, or BudgetError."""
     if budget.total_experts is not None:
@@ -235,47 +231,6 @@ def _total(budget: Budget, blocks: int, low: int, cap: int | None) -> int:
     return total
 
 
-def _vote_order(scores: Scores, groups: Mapping[str, list[str]]) -> Iterator[list[str]]:
-    """Yield the votes in tiers of equal rank fraction j / (n - 1), best first; within a tier by block name."""
-    ranked = [(members, [_ranked(task, members) for task in scores.values()]) for members in groups.values()]
-    slots: dict[float, list[tuple[int, int]]] = {}
-    for g, (members, _) in enumerate(ranked):
-        for j in range(len(members)):
-            slots.setdefault(j / max(len(members) - 1, 1), []).append((g, j))
-    for fraction in sorted(slots):
-        yield sorted(order[j] for g, j in slots[fraction] for order in ranked[g][1])
-
-
-def _grant(
-    scores: Scores,
-    groups: Mapping[str, list[str]],
-    low: int,
-    cap: int,
-    total: int | None,
-    cost: tuple[int, Callable[[str, int], int]] | None,
-) -> Allocation:
-    """Grant votes in order until `total` experts, or until the next expert would exceed the cost (limit, params)."""
-    given = {b: low for members in groups.values() for b in members}
-    cast = dict.fromkeys(given, 0)
-    left = math.inf if total is None else total - low * len(given)
-    spent = sum(cost[1](b, low) for b in given) if cost else 0
-    for tier in _vote_order(scores, groups):
-        for block in tier:
-            cast[block] += 1
-            # The first `low` votes of a block confirm experts that it already has.
-            if cast[block] <= low or given[block] >= cap:
-                continue
-            if left <= 0:
-                return given
-            if cost:
-                spent += cost[1](block, given[block] + 1) - cost[1](block, given[block])
-                if spent > cost[0]:
-                    return given
-            given[block] += 1
-            left -= 1
-    return given
-
-
 def _within_params(
     scores: Scores,
     groups: Mapping[str, list[str]],
@@ -290,7 +245,7 @@ def _within_params(
     weights = {} if rule == "votes" else task_weights(scores, groups)
     least = sum(params(b, low) for b in inside)
     if low == 0 and rule == "votes":
-        least = params(next(_vote_order(scores, groups))[0], 1)
+        least = params(next(vote_order(scores, groups))[0], 1)
     elif low == 0:
         alone = largest_remainder(weights, 1, 0, cap)
         least = params(max(alone, key=alone.__getitem__), 1)
@@ -301,5 +256,5 @@ def _within_params(
             f"in each of {len(inside)} blocks; nearest possible: {least if limit < least else most}"
         )
     if rule == "votes":
-        return _grant(scores, groups, low, cap or 0, None, (limit, params))
+        return grant_votes(scores, groups, low, cap or 0, None, (limit, params))
     return proportional_within(weights, limit, low, cap, params)

@@ -1,4 +1,4 @@
-"""Which weight matrices of a model are blocks: the one answer that scoring, allocation and the tuner share."""
+"""Which weight matrices of a model are blocks, and in which layer they lie: the one answer that all share."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ DEFAULT_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj
 ALL_LINEAR = "all-linear"  # PEFT's word: every linear layer but the output head
 
 Targets = Sequence[str] | str | None
+
+
+def place(block: str) -> tuple[int | None, str]:
+    """Return a block's layer and projection: the first number inside its name, and the name's last part.
+
+    The layer is None for a block outside the layers, such as "lm_head".
+    """
+    *path, projection = block.split(".")
+    return next((int(part) for part in path if part.isdigit()), None), projection
 
 
 def is_block(module: nn.Module) -> bool:

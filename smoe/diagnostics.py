@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from smoe.model import SMoEModel, smoe_layers
-from smoe.routing import chosen_experts, route
+from smoe.routers.balance import chosen_experts
+from smoe.routers.softmax import route
 
 
 @dataclass
@@ -79,32 +80,32 @@ def record_routing(
     tuner = next((m for m in model.modules() if isinstance(m, SMoEModel)), None)
     if tuner is None:
         raise ValueError("the model has no smoe adapter")
-    layers, report, tap = smoe_layers(model), RoutingReport(), tuner.tap
+    layers, report, recorder = smoe_layers(model), RoutingReport(), tuner.recorder
 
     def before(module: nn.Module, args: tuple) -> None:
-        tap.start()
+        recorder.start()
 
     def after(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
         ids = kwargs.get("input_ids", args[0] if args else None)
         mask = _token_mask(ids, kwargs.get("attention_mask"), pad_token_id)
-        for (block, name), seen in tap.seen.items():
+        for (block, name), seen in recorder.seen.items():
             if name == adapter:
                 for probabilities in seen:
                     _add(report, block, probabilities.detach(), mask, layers[block].configs[adapter])
-        tap.stop()
+        recorder.stop()
 
     handles = [
         tuner.model.register_forward_pre_hook(before),
         tuner.model.register_forward_hook(after, with_kwargs=True),
     ]
-    tap.recording = True
+    recorder.external = True
     try:
         yield report
     finally:
         for handle in handles:
             handle.remove()
-        tap.recording = False
-        tap.stop()
+        recorder.external = False
+        recorder.stop()
 
 
 def _token_mask(

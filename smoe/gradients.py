@@ -1,8 +1,8 @@
 """Per-sample gradients of weight blocks without weight gradients: the machinery below `smoe.sensitivity`.
 
-A block's output passes through `_Watch`, which does nothing forward and, backward, hands the block's inputs and output
-gradients to whoever takes them. The inputs are saved as autograd saves any tensor, so that gradient checkpointing
-recomputes them, and each is dropped as soon as its block is done.
+A block's output passes through `_Capture`, which does nothing forward and, backward, hands the block's inputs and
+output gradients to whoever takes them. The inputs are saved as autograd saves any tensor, so that gradient
+checkpointing recomputes them, and each is dropped as soon as its block is done.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import nn
 
 IGNORED = -100  # the label of a token that is no part of the answer
 
-LookAtInputs = Callable[[str, torch.Tensor], None]  # block, inputs (..., I); may raise
+CheckInputs = Callable[[str, torch.Tensor], None]  # block, inputs (..., I); may raise
 TakeTokens = Callable[[str, torch.Tensor, torch.Tensor], None]  # block, inputs (..., I), output gradients (..., O)
 TakeGradient = Callable[[str, torch.Tensor], None]  # block, gradient of its weight for one sample
 
@@ -76,8 +76,8 @@ def weight_gradient(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def watching(blocks: Mapping[str, nn.Module], look: LookAtInputs, take: TakeTokens) -> Iterator[None]:
-    """While active, every forward pass shows (block, inputs) to `look`, every backward pass hands all to `take`."""
+def capture_linear_io(blocks: Mapping[str, nn.Module], check_inputs: CheckInputs, take: TakeTokens) -> Iterator[None]:
+    """Call `check_inputs` in every forward pass of a block and `take`, with its output gradients, in every backward."""
 
     def hook_for(name: str) -> Callable[..., torch.Tensor]:
         def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
@@ -86,8 +86,8 @@ def watching(blocks: Mapping[str, nn.Module], look: LookAtInputs, take: TakeToke
                 raise ValueError(
                     f"{name} is called with {sorted(kwargs)} only: which of them is its input is not known"
                 )
-            look(name, x)
-            return _Watch.apply(output, x, name, take)
+            check_inputs(name, x)
+            return _Capture.apply(output, x, name, take)
 
         return hook
 
@@ -148,7 +148,7 @@ def frozen_for_scoring(model: nn.Module) -> Iterator[None]:
         yield
 
 
-class _Watch(torch.autograd.Function):
+class _Capture(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, output: torch.Tensor, x: torch.Tensor, block: str, take: TakeTokens) -> torch.Tensor:
         ctx.save_for_backward(x)

@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from smoe.blocks import place
+
 # From dark to light, as in matplotlib's "viridis", which the PNG uses.
 PALETTE = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 
@@ -53,15 +55,16 @@ def grid_of(
     whole: bool = False,
     errors: Sequence[float | None] = (),
 ) -> Grid:
-    """Arrange blocks: the first number in a name is the layer, what follows it the projection."""
+    """Arrange blocks: a row for each layer, a column for each projection."""
     cells: dict[str, dict[str, float | None]] = {}
     columns: dict[str, None] = {}
     for block, value in values.items():
-        parts = block.split(".")
-        at = next((i for i, part in enumerate(parts) if part.isdigit()), None)
-        row, column = ("-", block) if at is None else (parts[at], parts[-1])
-        if column in cells.get(row, {}):  # several experts of a mixture share the last part of their name
-            column = ".".join(parts[(at or 0) + 1 :])
+        layer, column = place(block)
+        row = str(layer)
+        if layer is None:  # outside the layers: a row of its own, in a column of its own
+            row, column = "-", block
+        elif column in cells.get(row, {}):  # several experts of a mixture share the last part of their name
+            column = f".{block}".partition(f".{row}.")[2]
         cells.setdefault(row, {})[column] = value
         columns.setdefault(column)
     rows = sorted(cells, key=lambda row: (not row.isdigit(), int(row) if row.isdigit() else 0))

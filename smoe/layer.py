@@ -2,6 +2,22 @@
 
     y = W x + (alpha / r) sum_e g_e(x) B_e A_e x        g = gates of softmax(R x); one expert has no router, g = 1
 
+                          y (O)
+                            |
+        +-------------------+-------------------+
+        |                   |  sum, alpha / r   |
+        |               g_1 x               g_E x  <---- gates g (E) of softmax(R x)
+    +-------+           +-------+           +-------+              |
+    |       |           |  B_1  |  (O, r)   |  B_E  |          +-------+
+    |   W   |           +-------+    ...    +-------+          |   R   |  router (E, I)
+    | (O,I) |           |  A_1  |  (r, I)   |  A_E  |          +-------+
+    +-------+           +-------+           +-------+              |
+     frozen                 |                   |                  |
+        |                   |                   |                  |
+        +-------------------+-------------------+------------------+
+                            |
+                          x (I)
+
 A is stacked to (E r, I) with the router's E rows under it, B to (O, E r):
 
     [h | z] = x [A; R]^T        h' = h, each expert's r columns times its gate        y = x W^T + h' B^T
@@ -27,22 +43,22 @@ from transformers.pytorch_utils import Conv1D
 
 from smoe.blocks import block_shape
 from smoe.config import SMoEConfig
-from smoe.routing import route
+from smoe.routers.softmax import route
 
 
-class RouterTap:
-    """Where layers leave their router probabilities while someone listens; one for all layers of a model."""
+class RouterRecorder:
+    """Collects router probabilities of a forward pass while it is active; one for all layers of a model."""
 
     def __init__(self) -> None:
-        self.open = False
-        self.recording = False  # someone reads after the balance loss has, see smoe.diagnostics
+        self.active = False
+        self.external = False  # smoe.diagnostics reads and stops it, after the balance loss has read
         self.seen: dict[tuple[str, str], list[torch.Tensor]] = {}  # (block, adapter) -> probabilities (..., E)
 
     def start(self) -> None:
-        self.open, self.seen = True, {}
+        self.active, self.seen = True, {}
 
     def stop(self) -> None:
-        self.open, self.seen = False, {}
+        self.active, self.seen = False, {}
 
 
 class SMoELinear(nn.Module, BaseTunerLayer):
@@ -55,11 +71,11 @@ class SMoELinear(nn.Module, BaseTunerLayer):
     adapter_layer_names = ("smoe_A", "smoe_B")
     other_param_names = ("smoe_dropout", "experts", "configs")
 
-    def __init__(self, base_layer: nn.Module, block: str, tap: RouterTap) -> None:
+    def __init__(self, base_layer: nn.Module, block: str, recorder: RouterRecorder) -> None:
         super().__init__()
         self.base_layer = base_layer
         self.block = block
-        self.tap = tap
+        self.recorder = recorder
         self.in_features, self.out_features = block_shape(self.get_base_layer())
         self.smoe_A = nn.ParameterDict()
         self.smoe_B = nn.ParameterDict()
@@ -111,8 +127,8 @@ class SMoELinear(nn.Module, BaseTunerLayer):
         if experts > 1:
             h, logits = h.split((h.shape[-1] - experts, experts), dim=-1)
             probabilities, gates = route(logits, config.top_k, config.renormalise)
-            if self.tap.open:
-                self.tap.seen.setdefault((self.block, adapter), []).append(probabilities)
+            if self.recorder.active:
+                self.recorder.seen.setdefault((self.block, adapter), []).append(probabilities)
             gates = (gates * scaling).to(h.dtype).unsqueeze(-1)
             # (..., E or 1, r) * (..., E, 1): with a shared A the one row of columns is broadcast to all experts.
             h = (h.unflatten(-1, (-1, config.r)) * gates).flatten(-2)

@@ -15,8 +15,8 @@ from torch import nn
 
 from smoe.blocks import is_block, resolve_targets
 from smoe.config import SMoEConfig
-from smoe.layer import RouterTap, SMoELinear
-from smoe.routing import balance_loss
+from smoe.layer import RouterRecorder, SMoELinear
+from smoe.routers.balance import balance_loss
 
 
 class SMoEModel(BaseTuner):
@@ -27,7 +27,7 @@ class SMoEModel(BaseTuner):
     target_module_mapping: dict[str, list[str]] = {}
 
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
-        self.tap = RouterTap()
+        self.recorder = RouterRecorder()
         self._pending_balance: torch.Tensor | None = None
         self._balance_hooks: list[Any] = []
 
@@ -70,7 +70,7 @@ class SMoEModel(BaseTuner):
         if isinstance(target, BaseTunerLayer) or not is_block(target):
             kind = type(target).__name__
             raise ValueError(f"{current_key} is a {kind}, not a linear layer: it cannot get experts")
-        layer = SMoELinear(target, current_key, self.tap)
+        layer = SMoELinear(target, current_key, self.recorder)
         layer.update_layer(adapter_name, experts, peft_config)
         layer.train(self.training)
         if adapter_name not in self.active_adapters:
@@ -93,9 +93,9 @@ class SMoEModel(BaseTuner):
     def _before_forward(self, module: nn.Module, args: tuple) -> None:
         self._pending_balance = None
         if module.training and torch.is_grad_enabled() and self._balanced_adapters():
-            self.tap.start()
-        elif not self.tap.recording:
-            self.tap.stop()
+            self.recorder.start()
+        elif not self.recorder.external:
+            self.recorder.stop()
 
     def _after_forward(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
         if not (module.training and torch.is_grad_enabled()):
@@ -103,12 +103,12 @@ class SMoEModel(BaseTuner):
         total: torch.Tensor | None = None
         for adapter in self._balanced_adapters():
             config, mask = self._config(adapter), kwargs.get("attention_mask")
-            seen = [p for (_, name), found in self.tap.seen.items() if name == adapter for p in found]
+            seen = [p for (_, name), found in self.recorder.seen.items() if name == adapter for p in found]
             if seen:
                 mean = torch.stack([balance_loss(p, config.top_k, mask) for p in seen]).mean()
                 total = config.balance_loss * mean + (0 if total is None else total)
-        if not self.tap.recording:
-            self.tap.stop()
+        if not self.recorder.external:
+            self.recorder.stop()
         if total is None:
             return output
         if not total.requires_grad:

@@ -1,4 +1,4 @@
-"""Probe batches -> score of every weight block, from one backward pass a batch and no weight gradient.
+"""Calibration samples (the probe) -> score of every block, from one backward pass a batch and no weight gradient.
 
     S_k(W) = (1 / N_k) sum over samples n of ||dL_n / dW||_F^2          L_n: mean loss over sample n's answer tokens
 
@@ -26,6 +26,7 @@ import math
 import statistics
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,12 +36,14 @@ import torch
 from torch import nn
 
 from smoe.blocks import Targets, find_blocks
-from smoe.gradients import Grams, accumulating, frozen_for_scoring, sample_losses, watching, weight_gradient
+from smoe.gradients import accumulating, capture_linear_io, frozen_for_scoring, sample_losses
+from smoe.scorers import ReleasedScorer, SamplesMixed, Scorer, SquaredNormScorer
 
 MODES = ("paper", "released")
 ENGINES = ("gram", "reference")
 ARTEFACT = "smoe-sensitivity-1"
 
+# Calibration samples, called the probe: a few tokenised training batches of each task.
 Probe = Mapping[str, Sequence[Mapping[str, torch.Tensor]]]
 Progress = Callable[[int, int], None]  # samples done, samples in all
 
@@ -70,14 +73,14 @@ class Sensitivity:
     @cached_property
     def relative_error(self) -> dict[str, dict[str, float | None]]:
         """Standard error of each score over the score, spread / (sqrt(N) S); None for one sample or a score of 0."""
-        found: dict[str, dict[str, float | None]] = {}
+        errors: dict[str, dict[str, float | None]] = {}
         for t, blocks in self.values.items():
             scores, spread = self.scores[t], self.spread[t]
-            found[t] = {
+            errors[t] = {
                 b: None if (s := spread[b]) is None or not scores[b] else s / math.sqrt(len(v)) / scores[b]
                 for b, v in blocks.items()
             }
-        return found
+        return errors
 
     def first(self, samples: int) -> Sensitivity:
         """Return what a probe of each task's first `samples` samples would have given (mode "paper" only)."""
@@ -146,7 +149,6 @@ def sensitivity(
     if not probe or not all(len(batches) for batches in probe.values()):
         raise ValueError(f"every task needs at least one batch; tasks: {sorted(probe)}")
     blocks = find_blocks(model, target_modules)
-    device = next(model.parameters()).device
     samples = {task: sum(batch["input_ids"].shape[0] for batch in batches) for task, batches in probe.items()}
     config = getattr(model, "config", None)
     facts = {"model": getattr(config, "name_or_path", None) or type(model).__name__, "data": probe_hash(probe)}
@@ -159,42 +161,48 @@ def sensitivity(
 
     done = sum(samples[task] for task in values)
     with frozen_for_scoring(model):
-        for task, batches in probe.items():
-            if task in values:
-                continue
-            scorer: _Paper | _Released = _Paper(blocks) if mode == "paper" else _Released(blocks, samples[task])
+        for task in [task for task in probe if task not in values]:
+            scorer: Scorer = SquaredNormScorer(blocks) if mode == "paper" else ReleasedScorer(blocks, samples[task])
             together = mode == "paper" and engine == "gram"  # all samples of a batch in one pass
-            listening = (
-                watching(blocks, scorer.look, scorer.take)
-                if engine == "gram"
-                else accumulating(blocks, scorer.take_gradient)
-            )
-            with listening:
-                for batch in batches:
-                    rows = batch["input_ids"].shape[0]
-                    on_device = {name: tensor.to(device) for name, tensor in batch.items()}
-                    if together:
-                        try:
-                            _score(model, on_device, scorer, task)
-                        except _SamplesMixed as mixed:
-                            warnings.warn(f"{mixed}: samples are scored one at a time", stacklevel=2)
-                            together = False
-                    if not together:
-                        for row in range(rows):
-                            _score(model, {k: v[row : row + 1] for k, v in on_device.items()}, scorer, task)
-                    done += rows
+            with _captured(blocks, scorer, engine):
+                for batch in probe[task]:
+                    together = _score_batch(model, batch, scorer, task, together)
+                    done += batch["input_ids"].shape[0]
                     if progress:
                         progress(done, sum(samples.values()))
-            values[task] = {block: tuple(found) for block, found in scorer.values.items()}
+            values[task] = {block: tuple(norms) for block, norms in scorer.values.items()}
             if after_task:
                 after_task(finished())
     return finished()
 
 
-def _score(model: nn.Module, batch: Mapping[str, torch.Tensor], scorer: _Paper | _Released, task: str) -> None:
-    scorer.start(*batch["input_ids"].shape)
+def _captured(blocks: Mapping[str, nn.Module], scorer: Scorer, engine: str) -> AbstractContextManager[None]:
+    if engine == "gram":
+        return capture_linear_io(blocks, scorer.check_inputs, scorer.add)
+    return accumulating(blocks, scorer.add_gradient)
+
+
+def _score_batch(
+    model: nn.Module, batch: Mapping[str, torch.Tensor], scorer: Scorer, task: str, together: bool
+) -> bool:
+    """Score a batch in one pass, or one sample at a time; tell whether the next batch may have one pass."""
+    device = next(model.parameters()).device
+    on_device = {name: tensor.to(device) for name, tensor in batch.items()}
+    if together:
+        try:
+            _score(model, on_device, scorer, task)
+            return True
+        except SamplesMixed as mixed:
+            warnings.warn(f"{mixed}: samples are scored one at a time", stacklevel=3)
+    for row in range(batch["input_ids"].shape[0]):
+        _score(model, {k: v[row : row + 1] for k, v in on_device.items()}, scorer, task)
+    return False
+
+
+def _score(model: nn.Module, batch: Mapping[str, torch.Tensor], scorer: Scorer, task: str) -> None:
+    scorer.start_batch(*batch["input_ids"].shape)
     sample_losses(model, batch, task).sum().backward()
-    scorer.finish()
+    scorer.end_batch()
 
 
 def _finished(
@@ -204,7 +212,7 @@ def _finished(
     then, now = {"mode": resume.mode, **resume.metadata}, {"mode": mode, **facts}
     # Compared as JSON, since an artefact that was saved has lists for tuples.
     differ = [k for k in {**then, **now} if json.dumps(then.get(k)) != json.dumps(now.get(k))]
-    if any(found.keys() != blocks.keys() for found in resume.values.values()):
+    if any(scored.keys() != blocks.keys() for scored in resume.values.values()):
         differ.append("blocks")
     if differ:
         raise ValueError(f"the unfinished scores are of another pass: {', '.join(differ)} differ")
@@ -215,8 +223,8 @@ def _whole(values: Any) -> bool:
     """Tell whether these are task -> block -> numbers, none of them empty."""
     if not isinstance(values, dict) or not all(isinstance(blocks, dict) and blocks for blocks in values.values()):
         return False
-    found = [v for blocks in values.values() for v in blocks.values()]
-    return bool(found) and all(isinstance(v, list) and v and all(isinstance(n, int | float) for n in v) for v in found)
+    lists = [v for blocks in values.values() for v in blocks.values()]
+    return bool(lists) and all(isinstance(v, list) and v and all(isinstance(n, int | float) for n in v) for v in lists)
 
 
 def probe_hash(probe: Probe) -> str:
@@ -231,101 +239,3 @@ def probe_hash(probe: Probe) -> str:
                 pair = [batch[name][row].cpu()[keep].tolist() for name in ("input_ids", "labels")]
                 digest.update(json.dumps(pair).encode())
     return digest.hexdigest()[:16]
-
-
-class _SamplesMixed(Exception):
-    """A block's inputs do not say which sample each of their rows belongs to."""
-
-
-class _Paper:
-    """Collects ||dL_n / dW||_F^2 of every sample; a block that a pass does not call scores 0 in it."""
-
-    def __init__(self, blocks: Mapping[str, nn.Module]) -> None:
-        self.values: dict[str, list[float]] = {block: [] for block in blocks}
-
-    def start(self, rows: int, columns: int) -> None:
-        self.rows, self.columns = rows, columns
-        self.grams = Grams()
-        self.norms: dict[str, torch.Tensor] = {}
-
-    def look(self, block: str, x: torch.Tensor) -> None:
-        if self.rows > 1 and x.shape[:-1] != (self.rows, self.columns):
-            raise _SamplesMixed(f"{block} does not see a row of tokens for each sample of a batch")
-
-    def take(self, block: str, x: torch.Tensor, g: torch.Tensor) -> None:
-        if block in self.norms:
-            raise ValueError(f"{block} is called twice in one forward pass: its gradient is a sum over calls")
-        # What one sample sends through a block counts in any order and shape: its gradient is a sum over rows.
-        x, g = (t.reshape(self.rows, -1, t.shape[-1]) for t in (x, g))
-        self.norms[block] = self.grams.squared_norms(x, g)
-
-    def take_gradient(self, block: str, gradient: torch.Tensor) -> None:
-        self.norms[block] = gradient.float().square().sum().reshape(1)
-
-    def finish(self) -> None:
-        self.grams.clear()
-        # Read once a batch, not once a block: each read waits for the device.
-        called = list(self.norms)
-        table = torch.stack([self.norms[b] for b in called]).tolist() if called else []
-        found = dict(zip(called, table, strict=True))
-        for block, values in self.values.items():
-            values.extend(found.get(block, [0.0] * self.rows))
-
-
-class _Released:
-    """Step i scores layer (last - i mod layers) on sample (i mod samples): clipped at 1, squared in fp16."""
-
-    def __init__(self, blocks: Mapping[str, nn.Module], samples: int) -> None:
-        self.values: dict[str, list[float]] = {block: [] for block in blocks}
-        self.layer_of = {block: _layer(block) for block in blocks}
-        layers = sorted(set(self.layer_of.values()), reverse=True)
-        self.turns: list[set[int]] = [set() for _ in range(samples)]
-        for step in range(max(samples, len(layers))):
-            self.turns[step % samples].add(layers[step % len(layers)])
-        self.sample = -1
-
-    def start(self, rows: int, columns: int) -> None:
-        self.sample += 1
-        self.layer: int | None = None
-        self.gradients: dict[str, torch.Tensor] = {}
-        self.seen: set[str] = set()
-
-    def look(self, block: str, x: torch.Tensor) -> None:
-        """Nothing to see: a pass holds one sample."""
-
-    def take(self, block: str, x: torch.Tensor, g: torch.Tensor) -> None:
-        if self.layer_of[block] in self.turns[self.sample]:
-            if block in self.seen:
-                raise ValueError(f"{block} is called twice in one forward pass: its gradient is a sum over calls")
-            self.take_gradient(block, weight_gradient(x.flatten(0, -2), g.flatten(0, -2)))
-
-    def take_gradient(self, block: str, gradient: torch.Tensor) -> None:
-        layer = self.layer_of[block]
-        if layer not in self.turns[self.sample]:
-            return
-        if layer != self.layer:
-            # Backward leaves a layer before it enters the next: no more than one layer's gradients are held.
-            self._close_layer()
-            self.layer = layer
-        self.seen.add(block)
-        self.gradients[block] = gradient.float()
-
-    def _close_layer(self) -> None:
-        if not self.gradients:
-            return
-        norm = torch.stack([g.square().sum() for g in self.gradients.values()]).sum().sqrt()
-        clip = (1.0 / (norm + 1e-6)).clamp_max(1.0)
-        for block, gradient in self.gradients.items():
-            self.values[block].append(float((gradient * clip).half().square().sum()))
-        self.gradients = {}
-
-    def finish(self) -> None:
-        self._close_layer()
-        for block, values in self.values.items():
-            if self.layer_of[block] in self.turns[self.sample] and block not in self.seen:
-                values.append(0.0)
-
-
-def _layer(block: str) -> int:
-    """The first number in a block's name, its layer; -1 for a block outside the layers."""
-    return next((int(part) for part in block.split(".") if part.isdigit()), -1)

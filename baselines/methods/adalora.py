@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 import torch
 from peft import AdaLoraConfig, get_peft_model
 
-from baselines.method import PROJECTIONS, Attached, Method, Probe
+from baselines.method import Attached, Method
 from baselines.sizes import Shapes, nearest_rank, own_shapes, require_within
+from smoe import DEFAULT_TARGETS, Probe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class AdaLora(Method):
     beta1: float = 0.85  # smoothing of the sensitivity
     beta2: float = 0.85  # smoothing of its uncertainty
     orthogonality: float = 0.5  # weight of the penalty
-    target_modules: tuple[str, ...] = PROJECTIONS
+    target_modules: tuple[str, ...] = DEFAULT_TARGETS
 
     def __post_init__(self) -> None:
         self._require_positive("alpha", "delta_t")

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import torch
 from peft import LoraConfig, get_peft_model
 
-from baselines.method import PROJECTIONS, Attached, Method, Probe
+from baselines.method import Attached, Method
 from baselines.sizes import Shapes, nearest_rank, own_shapes, require_within
+from smoe import DEFAULT_TARGETS, Probe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Lora(Method):
     r: int = 32  # rank; four experts of rank 8 have as many parameters
     alpha: int = 64  # scale is alpha / r, 2 as in the expert methods
     dropout: float = 0.0  # on the adapter's input; nothing to regularise in one pass, and a fifth of a CPU step
-    target_modules: tuple[str, ...] = PROJECTIONS
+    target_modules: tuple[str, ...] = DEFAULT_TARGETS
 
     def __post_init__(self) -> None:
         self._require_positive("r", "alpha")

@@ -14,11 +14,10 @@ from typing import ClassVar
 
 import torch
 
-from baselines.budgeted import Allocator
-from baselines.experts import Facts
-from baselines.method import Method, Probe
+from baselines.experts import Allocator, Facts
+from baselines.method import Method
 from baselines.sizes import Shapes, nearest_rank, own_shapes
-from smoe import BudgetError, allocate, block_params, block_shapes, find_blocks, grouped, sensitivity
+from smoe import BudgetError, Probe, allocate, block_params, block_shapes, find_blocks, grouped, sensitivity
 from smoe.sensitivity import MODES
 
 
@@ -43,10 +42,10 @@ class LoraSMoE(Allocator):
         try:  # whether a budget can be met does not depend on the scores
             self._allocation(model, dict.fromkeys(tasks, even))
         except ValueError as error:
-            raise ValueError(f"{self.name}: {error}{self._way_out(error, tasks)}") from error
+            raise ValueError(f"{self.name}: {error}{self._budget_hint(error, tasks)}") from error
 
-    def _way_out(self, error: ValueError, tasks: Sequence[str]) -> str:
-        """What to ask for instead where votes are too few for the budget, as they are with a task alone."""
+    def _budget_hint(self, error: ValueError, tasks: Sequence[str]) -> str:
+        """Say what to ask for instead where votes are too few for the budget, as they are with a task alone."""
         wanted, most = self.mean_experts or 0, max(len(tasks), self.min_experts)
         if self.rule != "votes" or self.max_experts is not None or not isinstance(error, BudgetError) or wanted <= most:
             return ""
@@ -74,11 +73,11 @@ class LoraSMoE(Allocator):
 
     def matched(self, target_params: int, shapes: Shapes) -> Method:
         """A budget in parameters; a grouping that leaves blocks out takes a larger rank, not more experts."""
-        own = own_shapes(shapes, self.target_modules)
-        inside = {b for members in grouped(list(own), self.grouping).values() for b in members}
-        sized = self
-        if len(inside) < len(own):
-            each = round(self.mean_experts or (self.total_experts or 4 * len(inside)) / len(inside)) or 1
-            r = nearest_rank(lambda r: sum(block_params(own[b], each, r) for b in inside), target_params)
-            sized = replace(self, r=r, alpha=round(self.alpha * r / self.r))
-        return super(LoraSMoE, sized).matched(target_params, shapes)
+        sized = super().matched(target_params, shapes)
+        targets = own_shapes(shapes, self.target_modules)
+        inside = {b for members in grouped(list(targets), self.grouping).values() for b in members}
+        if len(inside) == len(targets):
+            return sized
+        each = round(self.mean_experts or (self.total_experts or 4 * len(inside)) / len(inside)) or 1
+        r = nearest_rank(lambda r: sum(block_params(targets[b], each, r) for b in inside), target_params)
+        return replace(sized, r=r, alpha=round(self.alpha * r / self.r))  # type: ignore[call-arg]  # of this class

@@ -15,9 +15,9 @@ from typing import ClassVar
 import torch
 
 from baselines.experts import ExpertMethod, Facts
-from baselines.method import Method, Probe
+from baselines.method import Method
 from baselines.sizes import TOLERANCE, Shapes, nearest_rank, own_shapes, require_within, residual
-from smoe import block_params, find_blocks
+from smoe import Probe, block_params, find_blocks
 
 
 @dataclass(frozen=True, kw_only=True)

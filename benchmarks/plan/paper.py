@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from baselines.method import PROJECTIONS
+from smoe import DEFAULT_TARGETS
 
 MODELS = ("Qwen/Qwen2.5-3B", "Qwen/Qwen2.5-7B")  # the release's, at full size
 COMPARED = "frozen,lora,dora,adalora,molora,mola,alphalora,hydralora,random-experts,lora-smoe"
@@ -24,7 +24,7 @@ def studies(tasks: int, layers: int, documents: int | None) -> list[dict[str, An
     tasks, layers: of the suite and the model. documents: training documents a task, None for all; probes larger than
     that are left out.
     """
-    blocks = layers * len(PROJECTIONS)
+    blocks = layers * len(DEFAULT_TARGETS)
     # The share is rounded to whole experts: of 252 blocks and 8 tasks 40% would be 806.4 of them.
     budgets = ",".join(f"lora-smoe:mean_experts={round(share * tasks * blocks) / blocks!r}" for share in PASSING)
     changes: list[dict[str, Any]] = [

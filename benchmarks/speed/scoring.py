@@ -23,8 +23,7 @@ from benchmarks.data.batches import Batch
 from benchmarks.jobs.train import answer_loss, answer_width
 from benchmarks.speed.ratios import Ratio, SideBySide, Subject, Target, ratio
 from benchmarks.speed.setting import Allocated, Setting, steps
-from smoe import sensitivity
-from smoe.blocks import find_blocks
+from smoe import find_blocks, place, sensitivity
 
 PAIR = Target(name="sensitivity: time per sample and block, one block at a time / ours", bound=50, at_most=False)
 LAYER = Target(name="sensitivity: time per sample and block, one layer at a time / ours", bound=50, at_most=False)
@@ -46,10 +45,10 @@ def prepare(setting: Setting) -> Subject:
     batch = {k: v.to(setting.device) for k, v in setting.training_batches(1)[0][0].items()}
     model = setting.load()
     blocks = list(find_blocks(model))
-    layers = list(dict.fromkeys(block[: block.index(".", block.index("layers.") + 7)] for block in blocks))
+    layers = list(dict.fromkeys(map(_layer_prefix, blocks)))
     visited = {"block": _spread(blocks), "layer": _spread(layers)}
     samples = _samples(batch)
-    one_by_one = {name: _block_by_block(setting.load(), found, samples) for name, found in visited.items()}
+    one_by_one = {name: _block_by_block(setting.load(), active, samples) for name, active in visited.items()}
     ours: dict[str, Callable[[], object]] = {"ours": lambda: sensitivity(model, {"task": [batch]})}
     contest = SideBySide(ours | one_by_one, setting.device)
     pairs = {"ours": len(samples) * len(blocks), "block": len(visited["block"])}
@@ -99,6 +98,12 @@ def prepare_share(setting: Setting) -> Subject:
 def _spread(names: list[str]) -> list[str]:
     count = min(ACTIVE, len(names))
     return [names[int((i + 0.5) * len(names) / count)] for i in range(count)]
+
+
+def _layer_prefix(block: str) -> str:
+    """Return the name of the layer around a block, such as "model.layers.0"."""
+    layer, _ = place(block)
+    return block.partition(f".{layer}.")[0] + f".{layer}"
 
 
 def _samples(batch: Batch) -> list[Batch]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from transformers.utils import logging
 
 from baselines.experts import ExpertMethod, Facts
-from baselines.method import Method, Probe
+from baselines.method import Method
 from baselines.methods.lora import Lora
 from baselines.methods.lora_smoe import LoraSMoE
 from baselines.sizes import nearest_rank, own_shapes
@@ -22,7 +22,7 @@ from benchmarks.jobs.train import train
 from benchmarks.models import load as models
 from benchmarks.plan import match
 from benchmarks.plan.resolve import Request, resolve
-from smoe import block_params
+from smoe import Probe, block_params
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from baselines.budgeted import Allocator
-from baselines.experts import ExpertMethod
+from baselines.experts import Allocator, ExpertMethod
 from baselines.method import Method
 from benchmarks import registry
 from benchmarks.models import assets

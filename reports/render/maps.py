@@ -13,7 +13,8 @@ from reports.analysis.groups import Group
 from reports.figures.canvas import Rows
 from reports.figures.heatmaps import expert_rows, scored_rows, sensitivity_rows
 from reports.figures.routing import router_loads
-from reports.render.table import NOTHING, Table, html_table
+from reports.render.table import html_table
+from results.table import NOTHING, Table
 
 _SCALE = "The stronger a colour stands out from the page, the more."
 _LEVELS = 8  # colours of a map, `.l1` to `.l8` in page.css

@@ -22,8 +22,9 @@ from reports.figures.heatmaps import maps
 from reports.figures.studies import ABLATED, usual
 from reports.render.files import Images, compare, replacing, write_figure, write_text
 from reports.render.notes import seeds_text
-from reports.render.table import latex, markdown
+from reports.render.table import latex
 from reports.render.tables import main_tables, paired_table
+from results.table import markdown
 
 STUDIES = ("smoe-released", "smoe-type", "smoe-global", "smoe-attention", "smoe-mlp", "smoe-proportional")
 COMPARISON = {  # stem of a figure of the main report: its caption

@@ -10,8 +10,8 @@ import numpy as np
 from reports.figures.canvas import Rows
 from reports.figures.stability import draw_stability, stability_rows
 from reports.render.files import Images, gallery, write_figure, write_text
-from reports.render.table import Table, markdown
 from results.stability import STABILITY, Stability
+from results.table import Table, markdown
 
 
 def write_stability(measured: Sequence[Stability], out: Path, images: Images) -> None:

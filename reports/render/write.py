@@ -18,9 +18,10 @@ from reports.figures.heatmaps import maps
 from reports.render.files import Images, compare, gallery, replacing, write_figure, write_text
 from reports.render.page import page
 from reports.render.stability import write_stability
-from reports.render.table import csv_text, latex, markdown
+from reports.render.table import csv_text, latex
 from reports.render.tables import ablation_table, main_csv, main_tables, paired_table
 from results.stability import Stability
+from results.table import markdown
 
 
 def draw(

@@ -13,7 +13,8 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from baselines.experts import ExpertMethod
-from baselines.methods.mola import SHAPES, Mola
+from baselines.importance.layer_shapes import SHAPES
+from baselines.methods.mola import Mola
 from benchmarks import registry
 from benchmarks.jobs.job import adapter_bytes
 from benchmarks.jobs.train import train

@@ -19,16 +19,10 @@ def test_a_mixture_reports_load_entropy_and_dead_experts_of_every_router_and_tas
     probe = batches.probe(made, 2, 2, tokenizer.pad_token_id)
     method = MoLora(num_experts=3)
     attached = method.attach(model, probe, 4)
-    seen = method.observe(attached, probe)["router"]
+    seen = method.router_diagnostics(attached, probe)["router"]
     assert set(seen) == {"a", "b"}
     assert set(seen["a"]) == set(method.facts(attached)["experts"])
     for block in seen["a"].values():
         assert len(block["load"]) == 3 and abs(sum(block["load"]) - 1) < 1e-3
         assert 0 <= block["entropy"] <= 1 and 0 <= block["dead"] <= 3
     json.dumps(seen)
-
-
-def test_a_method_without_routers_observes_nothing() -> None:
-    from baselines.methods.lora import Lora
-
-    assert Lora().observe(torch.nn.Linear(1, 1), {}) == {}

@@ -15,7 +15,7 @@ from results.names import pick
 METHOD = """
 from dataclasses import dataclass
 from typing import ClassVar
-from baselines.methods.frozen import Frozen
+from baselines.methods.references import Frozen
 
 @dataclass(frozen=True, kw_only=True)
 class Another(Frozen):

@@ -1,66 +1,26 @@
-"""Allocators: (model, probe, budget) -> experts per block. What those share that hand out experts unevenly.
+"""Budget arithmetic: an importance of layers, or of the components of blocks, becomes experts per block.
 
-The budget is three fields, of which one is set; the layer is that of every mixture, so two allocators differ in where
-experts go and in nothing else.
+For an importance of blocks this is `smoe.allocate`. A budget is met exactly in experts; in parameters it is not
+exceeded, and one more expert would exceed it.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 
-from baselines.experts import ExpertMethod
-from baselines.method import Method
 from baselines.sizes import Shapes
-from smoe import Budget, BudgetError, block_params
+from smoe import Budget, BudgetError, block_params, place
 from smoe.proportional import largest_remainder
 
 
-@dataclass(frozen=True, kw_only=True)
-class Allocator(ExpertMethod):
-    """A mixture whose experts are handed out under a budget."""
-
-    mean_experts: float | None = 4.0  # budget: experts a block on average ...
-    total_experts: int | None = None  # ... or over all blocks ...
-    trainable_params: int | None = None  # ... or adapter parameters, routers included; one of the three
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        try:
-            self.budget  # noqa: B018  # made to be checked
-        except ValueError as error:
-            raise ValueError(f"{self.name}: {error}") from error
-
-    @property
-    def budget(self) -> Budget:
-        return Budget(
-            mean_experts=self.mean_experts, total_experts=self.total_experts, trainable_params=self.trainable_params
-        )
-
-    def matched(self, target_params: int, shapes: Shapes) -> Method:
-        self._leave_budget_to_match()
-        return replace(self, mean_experts=None, total_experts=None, trainable_params=target_params)
-
-    def matched_experts(self, total: int, shapes: Shapes) -> Method:
-        self._leave_budget_to_match()
-        return replace(self, mean_experts=None, total_experts=total, trainable_params=None)
-
-    def _leave_budget_to_match(self) -> None:
-        """Raise ValueError for a budget of one's own, which would be overruled without a word."""
-        for name in ("mean_experts", "total_experts", "trainable_params"):
-            if (asked := getattr(self, name)) != getattr(type(self), name):
-                raise ValueError(f"{self.name}: --match sets the budget; leave it out, or {name}={asked}")
-
-
 def layers_of(shapes: Shapes) -> dict[int, list[str]]:
-    """Sort blocks by layer, the first number in a block's name. Raises ValueError for a block outside the layers."""
+    """Sort blocks by layer. Raises ValueError for a block outside the layers."""
     layers: dict[int, list[str]] = {}
     for block in shapes:
-        found = re.search(r"(?:^|\.)(\d+)\.", block)
-        if found is None:
+        layer, _ = place(block)
+        if layer is None:
             raise ValueError(f"{block} has no layer number in its name")
-        layers.setdefault(int(found[1]), []).append(block)
+        layers.setdefault(layer, []).append(block)
     return dict(sorted(layers.items()))
 
 
@@ -111,3 +71,39 @@ def by_layer(weights: Mapping[int, float], budget: Budget, shapes: Shapes, r: in
         middle = (low + high) // 2
         low, high = (middle, high) if spent(middle) <= budget.trainable_params else (low, middle)
     return shared(low)
+
+
+def by_component(ratios: Mapping[str, Sequence[float]], budget: Budget, shapes: Shapes, r: int) -> dict[str, int]:
+    """Give a block an expert for each of its components that is among the largest of all blocks.
+
+    Goes down the pooled list, largest first, ties by component and name, until the budget is spent. Raises BudgetError
+    naming the nearest possible.
+    ratios: block -> what each component explains, falling.
+    """
+    most = max(map(len, ratios.values()))
+    pool = sorted((-ratio, i, b) for b, components in ratios.items() for i, ratio in enumerate(components))
+    experts = dict.fromkeys(ratios, 0)
+    spent = 0
+    wanted = budget.total_experts or (budget.mean_experts or 0) * len(ratios)
+    whole = round(wanted)
+    if abs(wanted - whole) > 1e-6 * len(ratios) or whole > len(pool):
+        raise BudgetError(
+            f"{wanted:g} experts cannot be dealt to {len(ratios)} blocks with up to "
+            f"{most} each; nearest possible: {min(whole, len(pool))}"
+        )
+    for _, _, block in pool:
+        if budget.trainable_params is None:
+            if sum(experts.values()) == whole:
+                return experts
+        else:
+            now, more = (block_params(shapes[block], experts[block] + n, r) for n in (0, 1))
+            spent += more - now
+            if spent > budget.trainable_params:
+                return experts
+        experts[block] += 1
+    if budget.trainable_params is not None:
+        raise BudgetError(
+            f"{budget.trainable_params} parameters cannot be spent on {len(ratios)} blocks with up to "
+            f"{most} experts each; nearest possible: {spent}"
+        )
+    return experts

@@ -1,9 +1,4 @@
-"""Control: LoRA-SMoE's numbers of experts, dealt out to the blocks at random. Does sensitivity beat chance?
-
-The histogram (how many blocks have 0, 1, 2, ... experts) is that of LoRA-SMoE's own allocation on the same probe, so
-the sensitivity pass is run first, at its cost. Every seed deals anew. Blocks differ in size, so chance does not meet a
-budget in parameters: with one, two blocks at a time change places until it is met within half a percent.
-"""
+"""Controls of LoRA-SMoE: as many experts, placed at random or where the gradients are small."""
 
 from __future__ import annotations
 
@@ -14,10 +9,9 @@ from typing import ClassVar
 import torch
 
 from baselines.experts import Facts
-from baselines.method import Probe
 from baselines.methods.lora_smoe import LoraSMoE
 from baselines.sizes import Shapes
-from smoe import BudgetError, block_params, block_shapes, grouped
+from smoe import BudgetError, Probe, block_params, block_shapes, grouped
 
 CLOSE = 0.005  # of the budget in parameters
 TRIES = 100_000  # exchanges looked at before giving up
@@ -25,7 +19,13 @@ TRIES = 100_000  # exchanges looked at before giving up
 
 @dataclass(frozen=True, kw_only=True)
 class RandomExperts(LoraSMoE):
-    """LoRA-SMoE's histogram, shuffled over the blocks of the grouping."""
+    """LoRA-SMoE's histogram, shuffled over the blocks of the grouping. Does sensitivity beat chance?
+
+    The histogram (how many blocks have 0, 1, 2, ... experts) is that of LoRA-SMoE's own allocation on the same
+    calibration samples, so the sensitivity pass is run first, at its cost. Every seed shuffles anew. Blocks differ in
+    size, so chance does not meet a budget in parameters: with one, two blocks at a time change places until it is met
+    within half a percent.
+    """
 
     name: ClassVar[str] = "random-experts"
     summary: ClassVar[str] = "control: LoRA-SMoE's numbers of experts, dealt to blocks at random"
@@ -33,13 +33,29 @@ class RandomExperts(LoraSMoE):
 
     def allocate(self, model: torch.nn.Module, probe: Probe) -> tuple[Mapping[str, int], Facts]:
         experts, facts = super().allocate(model, probe)
-        dealt = dict(experts)
+        shuffled = dict(experts)
         inside = [b for members in grouped(list(experts), self.grouping).values() for b in members]
         for block, i in zip(inside, torch.randperm(len(inside)).tolist(), strict=True):
-            dealt[block] = experts[inside[i]]
+            shuffled[block] = experts[inside[i]]
         if self.trainable_params is not None:
-            exchange(dealt, inside, block_shapes(model, self.target_modules), self.r, self.trainable_params)
-        return dealt, facts
+            exchange(shuffled, inside, block_shapes(model, self.target_modules), self.r, self.trainable_params)
+        return shuffled, facts
+
+
+@dataclass(frozen=True, kw_only=True)
+class InverseExperts(LoraSMoE):
+    """Votes for the lowest scores: each task's s becomes max(s) - s.
+
+    If sensitivity says where experts help, this does worse than chance; if it does no worse than LoRA-SMoE, the premise
+    of the paper is in doubt.
+    """
+
+    name: ClassVar[str] = "inverse-experts"
+    summary: ClassVar[str] = "control: LoRA-SMoE's experts where the gradients are small"
+    source: ClassVar[str] = "control of arXiv 2505.06272"
+
+    def _allocation(self, model: torch.nn.Module, scores: Mapping[str, Mapping[str, float]]) -> Mapping[str, int]:
+        return super()._allocation(model, {task: reversed_scores(by_block) for task, by_block in scores.items()})
 
 
 def exchange(experts: dict[str, int], blocks: list[str], shapes: Shapes, r: int, target: int) -> None:
@@ -58,3 +74,9 @@ def exchange(experts: dict[str, int], blocks: list[str], shapes: Shapes, r: int,
         if abs(off + change) < abs(off):
             experts[a], experts[b], off = gets, had, off + change
     raise BudgetError(f"no arrangement of these experts with {target} parameters was found; nearest: {target + off}")
+
+
+def reversed_scores(scores: Mapping[str, float]) -> dict[str, float]:
+    """Return scores that rank the blocks the other way round."""
+    largest = max(scores.values())
+    return {block: largest - score for block, score in scores.items()}

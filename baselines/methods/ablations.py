@@ -1,0 +1,75 @@
+"""Ablations of LoRA-SMoE: each changes one default: the grouping, the rule, or what is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from baselines.methods.lora_smoe import LoraSMoE
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoeType(LoraSMoE):
+    """Seven groups; the layers compete, the projections do not."""
+
+    name: ClassVar[str] = "smoe-type"
+    summary: ClassVar[str] = "LoRA-SMoE with blocks ranked within each projection type"
+    source: ClassVar[str] = "arXiv 2505.06272, ablation"
+
+    grouping: str = "type"  # blocks ranked against each other: or attention-mlp, attention, mlp, global
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoeGlobal(LoraSMoE):
+    """One group; attention and MLP blocks compete."""
+
+    name: ClassVar[str] = "smoe-global"
+    summary: ClassVar[str] = "LoRA-SMoE with all blocks ranked together"
+    source: ClassVar[str] = "arXiv 2505.06272, ablation"
+
+    grouping: str = "global"  # blocks ranked against each other: or attention-mlp, type, attention, mlp
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoeAttention(LoraSMoE):
+    """The budget in mean experts is over the attention blocks."""
+
+    name: ClassVar[str] = "smoe-attention"
+    summary: ClassVar[str] = "LoRA-SMoE on the attention blocks alone"
+    source: ClassVar[str] = "arXiv 2505.06272, ablation"
+
+    grouping: str = "attention"  # blocks that take part: or attention-mlp, type, mlp, global
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoeMlp(LoraSMoE):
+    """The budget in mean experts is over the MLP blocks."""
+
+    name: ClassVar[str] = "smoe-mlp"
+    summary: ClassVar[str] = "LoRA-SMoE on the MLP blocks alone"
+    source: ClassVar[str] = "arXiv 2505.06272, ablation"
+
+    grouping: str = "mlp"  # blocks that take part: or attention-mlp, type, attention, global
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoeProportional(LoraSMoE):
+    """Largest remainder on the tasks' normalised scores; see smoe/proportional.py."""
+
+    name: ClassVar[str] = "smoe-proportional"
+    summary: ClassVar[str] = "LoRA-SMoE with experts in proportion to sensitivity, no votes"
+    source: ClassVar[str] = "arXiv 2505.06272, ablation"
+
+    rule: str = "proportional"  # or "votes"
+    max_experts: int | None = 8  # of any block; as many as eight tasks can vote for
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoeReleased(LoraSMoE):
+    """Clipping by layer takes the differences between layers away; see smoe/sensitivity.py."""
+
+    name: ClassVar[str] = "smoe-released"
+    summary: ClassVar[str] = "LoRA-SMoE with sensitivity measured as the released code does"
+    source: ClassVar[str] = "arXiv 2505.06272, ablation"
+
+    mode: str = "released"  # how sensitivity is measured: or "paper"

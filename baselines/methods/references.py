@@ -1,0 +1,41 @@
+"""References: no training, the floor of every table, and full fine-tuning, its ceiling where memory allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from baselines.method import Attached, Method
+from smoe import Probe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen(Method):
+    """The model as it is."""
+
+    name: ClassVar[str] = "frozen"
+    summary: ClassVar[str] = "no training: the floor"
+    source: ClassVar[str] = "-"
+    trains: ClassVar[bool] = False
+
+    def attach(self, model: torch.nn.Module, probe: Probe, total_steps: int) -> Attached:
+        return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Full(Method):
+    """No adapter: every weight of the model, embeddings and norms included. The upper reference where memory allows.
+
+    The learning rate is that of the run, as for every method, though a tenth of an adapter's is usual here; in bfloat16
+    the weights themselves are stepped, so small updates are rounded away.
+    """
+
+    name: ClassVar[str] = "full"
+    summary: ClassVar[str] = "full fine-tuning: every weight of the model"
+    source: ClassVar[str] = "-"
+    trains_base: ClassVar[bool] = True
+
+    def attach(self, model: torch.nn.Module, probe: Probe, total_steps: int) -> Attached:
+        return model.requires_grad_(True)

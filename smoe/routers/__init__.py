@@ -1,0 +1,1 @@
+"""How tokens choose experts, one file each."""
