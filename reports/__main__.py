@@ -71,6 +71,7 @@ def report(
         print(f"{_shown(folder)}/main.md")
     if not folders:
         print(f"No record in {', '.join(_shown(f) for f in records or [RECORDS])}; wrote {_shown(out)}/README.md")
+    print(f"{_shown(out)}/index.html")
 
 
 @app.command()
@@ -81,7 +82,7 @@ def show(
     width: Annotated[int | None, typer.Option(help="Characters a line.")] = None,
 ) -> None:
     """Print the compact table of some records."""
-    from reports.render.tables import terminal
+    from reports.render.terminal import terminal
 
     try:
         wanted = json.loads(keys_from.read_text(encoding="utf-8")) if keys_from else keys.split(",") if keys else None
@@ -102,7 +103,7 @@ def show(
     # A pipe has no width of its own; a table folded to 80 columns would be hard to read and to search.
     size = width or (console.width if console.is_terminal else 200)
     console = Console(highlight=False, width=size)
-    console.print(terminal(found, size))
+    console.print(terminal(found, size, bold=console.is_terminal))
 
 
 @app.command()

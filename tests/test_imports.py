@@ -20,7 +20,8 @@ ALLOWED = {
     },
     "results": set(),
     "reports": {
-        "PIL", "jinja2", "matplotlib", "numpy", "pandas", "results", "rich", "scipy", "statsmodels", "typer", "yaml",
+        "PIL", "jinja2", "markupsafe", "matplotlib", "numpy", "pandas", "results", "rich", "scipy", "statsmodels",
+        "typer", "yaml",
     },
 }  # fmt: skip
 FURTHER = {

@@ -85,11 +85,6 @@ def write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def gallery(stems: Sequence[str]) -> str:
-    """Figures with links to their numbers, as Markdown."""
-    return "\n".join(f"![{stem}]({stem}.png)\n\n[numbers]({stem}.csv)\n" for stem in stems)
-
-
 def _checked_files(folder: Path) -> set[str]:
     if not folder.is_dir():
         return set()

@@ -23,8 +23,8 @@ from reports.figures.studies import ABLATED, usual
 from reports.render.files import Images, compare, replacing, write_figure, write_text
 from reports.render.notes import seeds_text
 from reports.render.table import latex
-from reports.render.tables import main_tables, paired_table
-from results.table import markdown
+from reports.render.tables import captioned, main_tables, paired_table
+from reports.render.templating import Raw, as_markdown, code
 
 STUDIES = ("smoe-released", "smoe-type", "smoe-global", "smoe-attention", "smoe-mlp", "smoe-proportional")
 COMPARISON = {  # stem of a figure of the main report: its caption
@@ -114,27 +114,18 @@ def _draw_group(group: Group, folder: Path, images: Images, main_report: str | N
     shown, missing = exhibits(group)
     main = compared(group)
     tables = [*main_tables(main), *paired_table(main)[0]]
-    text = [f"# The paper's figures: {group.title}\n", *(markdown(table) for table in tables)]
-    text.append(f"Records of these tables: {_listed(_keys(main.rows))}.\n")
     for i, table in enumerate(tables, 1):
-        write_text(folder / f"table{i}.tex", latex(table, f"{group.name}-paper-{i}"))
-    for number, one in enumerate(shown, 1):
-        place = ""
-        if one.in_main and main_report is not None:
-            place = f"../{main_report}/{group.name}/"
-        else:
+        write_text(folder / f"table{i}.tex", latex(captioned(main, table), f"{group.name}-paper-{i}"))
+    linked = {one.stem for one in shown if one.in_main and main_report is not None}
+    for one in shown:
+        if one.stem not in linked:
             write_figure(folder, one.stem, one.rows, one.draw, images)
-        text.append(
-            f"## Figure {number}: {one.caption}\n\n![{one.caption}]({place}{one.stem}.png)\n\n"
-            f"[numbers]({place}{one.stem}.csv). {_seeds(one.rows)}Records: {_listed(one.records)}.\n"
-        )
-    if missing:
-        lines = "\n".join(f"- {caption}" for caption in missing)
-        text.append(
-            f"## Not drawn: no record\n\n{lines}\n\n`python -m benchmarks.run --profile paper` makes these "
-            "records, on the embedded model with `--model smollm2-135m`.\n"
-        )
-    write_text(folder / "paper.md", "\n".join(text))
+    text = as_markdown(
+        "paper.md.j2", group=group, tables=tables, keys=_keys(main.rows), exhibits=shown, missing=missing,
+        places={one.stem: f"../{main_report}/{group.name}/" if one.stem in linked else "" for one in shown},
+        seeds=_seeds, listed=_listed,
+    )  # fmt: skip
+    write_text(folder / "paper.md", text)
 
 
 def _seeds(rows: Rows) -> str:
@@ -143,8 +134,8 @@ def _seeds(rows: Rows) -> str:
     return f"Seeds: {seeds_text(seeds)}. " if seeds else ""
 
 
-def _listed(keys: Sequence[str]) -> str:
-    return ", ".join(f"`{key}`" for key in keys) or "none finished"
+def _listed(keys: Sequence[str]) -> Raw:
+    return Raw(", ".join(map(code, keys)) or "none finished")
 
 
 def _plain(row: Row) -> str:

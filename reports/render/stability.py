@@ -9,9 +9,10 @@ import numpy as np
 
 from reports.figures.canvas import Rows
 from reports.figures.stability import draw_stability, stability_rows
-from reports.render.files import Images, gallery, write_figure, write_text
+from reports.render.files import Images, write_figure, write_text
+from reports.render.templating import as_markdown
 from results.stability import STABILITY, Stability
-from results.table import Table, markdown
+from results.table import Table
 
 
 def write_stability(measured: Sequence[Stability], out: Path, images: Images) -> None:
@@ -21,9 +22,8 @@ def write_stability(measured: Sequence[Stability], out: Path, images: Images) ->
     folder = out / STABILITY.name
     folder.mkdir(exist_ok=True)
     write_figure(folder, "stability", rows, lambda: draw_stability(rows, title), images)
-    sources = "\n".join(f"- `{m.name}` (commit {m.environment.get('git_commit')})" for m in measured)
-    table = markdown(stability_table(rows, title))
-    write_text(folder / "stability.md", f"{table}\n{gallery(['stability'])}\n## Measurements\n\n{sources}\n")
+    table = stability_table(rows, "")
+    write_text(folder / "stability.md", as_markdown("stability.md.j2", title=title, table=table, measured=measured))
 
 
 def stability_table(rows: Rows, title: str) -> Table:

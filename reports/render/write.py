@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,13 +16,14 @@ from reports.analysis.groups import Group
 from reports.analysis.tuning import tuning_rows, tuning_table
 from reports.figures.gallery import figures
 from reports.figures.heatmaps import maps
-from reports.render.files import Images, compare, gallery, replacing, write_figure, write_text
+from reports.render.files import Images, compare, replacing, write_figure, write_text
 from reports.render.page import page
 from reports.render.stability import write_stability
 from reports.render.table import csv_text, latex
-from reports.render.tables import ablation_table, main_csv, main_tables, paired_table
+from reports.render.tables import ablation_table, captioned, main_csv, main_tables, paired_table, short
+from reports.render.templating import as_markdown
+from reports.render.titles import distinct_titles
 from results.stability import Stability
-from results.table import markdown
 
 
 def draw(
@@ -76,39 +78,30 @@ def check(
 
 
 def _draw_group(group: Group, folder: Path, columns: Sequence[str] | None, images: Images) -> None:
-    tables = [*main_tables(group, columns), *ablation_table(group), *tuning_table(group)]
+    tables = [short(group, table) for table in (*main_tables(group, columns), *ablation_table(group))]
+    tables += [short(group, table) for table in tuning_table(group)]
     paired, paired_rows = paired_table(group)
     if group.tuning:
         write_text(folder / "learning-rates.csv", csv_text(tuning_rows(group)))
     write_text(folder / "main.csv", csv_text(main_csv(group)))
     write_text(folder / "paired.csv", csv_text(paired_rows))
     drawn = {**figures(group), **maps(group)}
-    text = [f"# {group.title}\n", *(markdown(table) for table in [*tables, *paired])]
-    if not paired:
-        text.append("## Paired differences\n\nNone: there is no finished lora or molora to compare with.\n")
-    text += [f"## Figures\n\n{gallery(list(drawn))}" if drawn else "No figure: no finished record.\n"]
-    text += ["## Claims\n\n[What these records say about the published claims](claims.md)\n", _sources(group)]
-    write_text(folder / "main.md", "\n".join(text))
-    write_text(folder / "claims.md", markdown(ledger_table(group, judge(group, load_claims()))))
+    text = as_markdown(
+        "main.md.j2", group=group, tables=[*tables, *paired], paired=paired, stems=list(drawn),
+        commits=sorted({str(r.environment.get("git_commit")) for r in group.records}),
+        records=sorted(group.records, key=lambda r: r.key),
+    )  # fmt: skip
+    write_text(folder / "main.md", text)
+    ledger = replace(ledger_table(group, judge(group, load_claims())), title="")
+    write_text(folder / "claims.md", as_markdown("claims.md.j2", group=group, ledger=ledger))
     for i, table in enumerate([*tables, *paired]):
-        write_text(folder / f"table{i + 1}.tex", latex(table, f"{group.name}-{i + 1}"))
+        write_text(folder / f"table{i + 1}.tex", latex(captioned(group, table), f"{group.name}-{i + 1}"))
     for stem, (rows, draw_it) in drawn.items():
         write_figure(folder, stem, rows, draw_it, images)
 
 
 def _index(groups: Sequence[Group], measured: Sequence[Stability]) -> str:
-    lines = ["[One page with everything](index.html), to be opened in a browser.\n"] if groups else []
-    lines += [f"- [{g.title}]({g.name}/main.md)" for g in groups]
-    lines += ["- [Allocation stability](stability/stability.md)"] if measured else []
-    return "# Reports\n\nDrawn by `python -m reports` from the records alone.\n\n" + (
-        "\n".join(lines) + "\n" if lines else "There is no record yet.\n"
-    )
-
-
-def _sources(group: Group) -> str:
-    commits = sorted({str(r.environment.get("git_commit")) for r in group.records})
-    keys = "\n".join(f"- `{r.key}` ({r.status})" for r in sorted(group.records, key=lambda r: r.key))
-    return f"## Records\n\nCommit {', '.join(commits)}.\n\n{keys}\n"
+    return as_markdown("index.md.j2", groups=groups, titles=distinct_titles(groups), measured=measured)
 
 
 def remove_stale(out: Path, groups: Sequence[Group]) -> list[Path]:

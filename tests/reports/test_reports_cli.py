@@ -46,6 +46,7 @@ def test_a_redraw_writes_tables_figures_and_their_numbers_and_checks_clean(folde
     out = tmp_path / "out"
     result = run("--records", folder, "--out", out)
     assert result.exit_code == 0 and f"{NAME}/main.md" in result.output
+    assert result.output.rstrip().endswith("out/index.html")
     files = {p.name for p in (out / NAME).iterdir()}
     stems = {p.removesuffix(".png") for p in files if p.endswith(".png")}
     wanted = {"accuracy-parameters", "memory", "time", "loss", "differences", "experts", "sensitivity-lora-smoe"}
@@ -207,7 +208,7 @@ def test_show_prints_the_asked_records_in_a_pipe_without_folding(folder, tmp_pat
         assert (
             "openbookqa" in done.stdout
             and "dora: failed" in done.stdout
-            and "molora" not in done.stdout.split("Small")[0]
+            and "molora" not in done.stdout.split("How small")[0]
         )
         assert "\x1b" not in done.stdout
     assert "no record of missing" in done.stderr
