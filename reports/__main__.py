@@ -59,10 +59,11 @@ def report(
     chosen = None if columns is None else [c.strip() for c in columns.split(",") if c.strip()]
     links = draw.record_links(groups, records or [RECORDS], out)
     measured = _stability(records or [RECORDS])
+    studies = "../studies" if out.resolve() == OUT else "studies"  # the committed ones have a folder of their own
     try:
         if check:
-            _finish(draw.check(groups, out, chosen, links, measured, images), out, "python -m reports")
-        folders = draw.draw(groups, out, chosen, _formats(images, vector), links, measured)
+            _finish(draw.check(groups, out, chosen, links, measured, images, studies), out, "python -m reports")
+        folders = draw.draw(groups, out, chosen, _formats(images, vector), links, measured, studies)
         if out.resolve() == OUT and records is None and suite is None:
             draw.remove_stale(out, groups)
     except (ValueError, OSError) as error:

@@ -11,15 +11,14 @@ from reports.figures.canvas import Rows
 from reports.figures.stability import draw_stability, stability_rows
 from reports.render.files import Images, write_figure, write_text
 from reports.render.templating import as_markdown
-from results.stability import STABILITY, Stability
+from results.stability import Stability
 from results.table import Table
 
 
-def write_stability(measured: Sequence[Stability], out: Path, images: Images) -> None:
-    """The folder `out`/stability: a table, its figure, the plotted numbers, and the measurements they are from."""
+def write_stability(measured: Sequence[Stability], folder: Path, images: Images) -> None:
+    """Into `folder`: a table, its figure, the plotted numbers, and the measurements they are from."""
     rows = stability_rows(measured)
     title = "Allocation stability: " + ", ".join(sorted({f"{m.suite}, {m.model.rsplit('/', 1)[-1]}" for m in measured}))
-    folder = out / STABILITY.name
     folder.mkdir(exist_ok=True)
     write_figure(folder, "stability", rows, lambda: draw_stability(rows, title), images)
     table = stability_table(rows, "")

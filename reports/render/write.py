@@ -33,10 +33,12 @@ def draw(
     images: Images = ("png",),
     links: Mapping[str, str] | None = None,
     stability: Sequence[Stability] = (),
+    studies: str = "studies",
 ) -> list[Path]:
     """Write every group into a folder of its name below `out`, replacing what was there; return these folders.
 
     The page over all of them is `out`/index.html; links: what `record_links` gave for it.
+    studies: where measurements that are no records go, as seen from `out`.
     """
     out.mkdir(parents=True, exist_ok=True)
     folders = []
@@ -46,8 +48,8 @@ def draw(
         folders.append(out / group.name)
     write_text(out / "index.html", page(groups, links or {}, columns))
     if stability:
-        write_stability(stability, out, images)
-    write_text(out / "README.md", _index(groups, stability))
+        write_stability(stability, out / studies, images)
+    write_text(out / "README.md", _index(groups, stability, studies))
     return folders
 
 
@@ -69,12 +71,16 @@ def check(
     links: Mapping[str, str] | None = None,
     stability: Sequence[Stability] = (),
     images: bool = True,
+    studies: str = "studies",
 ) -> list[str]:
     """What differs between `out` and a redraw, one line a file; empty when nothing does. images: as for `compare`."""
     with tempfile.TemporaryDirectory() as temporary:
         fresh = Path(temporary) / "out"
-        draw(groups, fresh, columns, (), links, stability)
-        return compare(fresh, out, images)
+        draw(groups, fresh, columns, (), links, stability, studies)
+        differing = compare(fresh, out, images)
+        if stability and studies.startswith(".."):  # beside `out`, not in it
+            differing += [f"{studies}/{line}" for line in compare(fresh / studies, out / studies, images)]
+        return differing
 
 
 def _draw_group(group: Group, folder: Path, columns: Sequence[str] | None, images: Images) -> None:
@@ -100,8 +106,9 @@ def _draw_group(group: Group, folder: Path, columns: Sequence[str] | None, image
         write_figure(folder, stem, rows, draw_it, images)
 
 
-def _index(groups: Sequence[Group], measured: Sequence[Stability]) -> str:
-    return as_markdown("index.md.j2", groups=groups, titles=distinct_titles(groups), measured=measured)
+def _index(groups: Sequence[Group], measured: Sequence[Stability], studies: str) -> str:
+    titles = distinct_titles(groups)
+    return as_markdown("index.md.j2", groups=groups, titles=titles, measured=measured, studies=studies)
 
 
 def remove_stale(out: Path, groups: Sequence[Group]) -> list[Path]:
