@@ -15,12 +15,15 @@ from rich.console import Console
 
 from reports.analysis import stats
 from reports.analysis.groups import Group, MixedError, load_records, make_groups
+from results.record import COST as COST_PROTOCOL
 from results.stability import STABILITY, Stability
 from results.store import RECORDS, Store
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "reports" / "out" / "main"
 PAPER = ROOT / "reports" / "out" / "paper"
+COST = ROOT / "reports" / "out" / "cost"
+COSTS = ROOT / "results" / "records" / "costs"
 README = ROOT / "README.md"
 
 app = typer.Typer(help="Tables and figures from records alone.", add_completion=False, no_args_is_help=False)
@@ -187,6 +190,33 @@ def paper(
 
 
 @app.command()
+def cost(
+    records: Annotated[
+        Path, typer.Option(help="Folder of cost records.", show_default="results/records/costs")
+    ] = COSTS,
+    out: Annotated[
+        Path, typer.Option(help="Folder to draw into, or to check.", show_default="reports/out/cost")
+    ] = COST,
+    images: Images = True,
+    vector: Vector = False,
+    check: Annotated[bool, typer.Option("--check", help="Compare with a redraw; exit 1 on a difference.")] = False,
+) -> None:
+    """How time and memory grow with width, depth, length, experts and rank, beside what arithmetic says."""
+    from reports.analysis.cost_laws import laws
+    from reports.render.cost import check_costs, draw_costs
+
+    measured = [r for r in Store(records).all() if r.spec.protocol == COST_PROTOCOL and r.status == "done"]
+    try:
+        fitted = laws(measured)
+    except ValueError as error:
+        _refuse(f"{records.name}: {error}")
+    if check:
+        _finish(check_costs(fitted, measured, out, images), out, "python -m reports cost")
+    draw_costs(fitted, measured, out, _formats(images, vector))
+    print(f"{_shown(out)}/cost.md")
+
+
+@app.command()
 def power(
     difference: Annotated[float, typer.Option(help="True difference to be found, in points of the macro mean.")] = 0.5,
     discordance: Annotated[
@@ -197,24 +227,10 @@ def power(
     chance: Annotated[float, typer.Option("--power", help="Wanted chance of finding it.")] = stats.POWER,
 ) -> None:
     """How many documents and seeds a claim of this size needs."""
+    from reports.render.power import power_text
+
     try:
-        delta, share, deviation = difference / 100, discordance / 100, seed_deviation / 100
-        if not 0 < alpha < 1 or not 0 < chance < 1 or deviation < 0:
-            raise ValueError("alpha and power lie between 0 and 1, a deviation is not negative")
-        fixed = stats.documents_needed(delta, share, alpha=alpha, power=chance)
-        least = stats.seeds_needed(delta, deviation, alpha, chance) if deviation else 1
-        many = "s" if least > 1 else ""
-        print(
-            f"To find a difference of {difference:g} points with power {chance:.0%} in a two-sided {alpha:.0%} test,\n"
-            f"when exactly one of two methods is right on {discordance:g}% of the documents:\n\n"
-            f"  between two trained models    {fixed:>9,} documents over all tasks\n"
-            f"  between two methods           at least {least} seed{many} of each "
-            f"(SD over seeds {seed_deviation:g} points)\n"
-        )
-        for seeds in sorted({least, least + 1, 2 * least, 4 * least} if deviation else ()):
-            needed = stats.documents_needed(delta, share, seeds, deviation, alpha, chance)
-            text = "no number of documents is enough" if needed is None else f"{needed:>9,} documents"
-            print(f"  with {seeds:>4} of each              {text}")
+        print(power_text(difference, discordance, seed_deviation, alpha, chance))
     except ValueError as error:
         _refuse(str(error))
 

@@ -63,11 +63,15 @@ def write_figure(folder: Path, stem: str, rows: Rows, draw: Callable[[], Figure]
     write_text(folder / f"{stem}.csv", csv_text(rows))
     if images:
         with matplotlib.rc_context(style.RC):
-            figure = draw()
-            if "png" in images:
-                write_png(figure, folder / f"{stem}.png")
-            if "svg" in images:
-                figure.savefig(folder / f"{stem}.svg", metadata={"Date": None, "Creator": None})
+            write_images(draw(), folder / stem, images)
+
+
+def write_images(figure: Figure, file: Path, images: Images) -> None:
+    """The figure in each of the wanted formats, at `file` with the format's suffix."""
+    if "png" in images:
+        write_png(figure, file.with_name(f"{file.name}.png"))
+    if "svg" in images:
+        figure.savefig(file.with_name(f"{file.name}.svg"), metadata={"Date": None, "Creator": None})
 
 
 def write_png(figure: Figure, file: Path) -> None:

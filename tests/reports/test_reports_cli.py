@@ -25,6 +25,7 @@ from reports.figures.gallery import figures
 from reports.figures.heatmaps import maps, parse_block
 from reports.render import write as draw
 from reports.render.files import write_figure
+from results.stability import Stability
 from results.store import Store
 
 NAME = "commonsense--smollm2-135m--embedded--loglik--d640-e16"
@@ -89,6 +90,21 @@ def test_pictures_have_a_palette_unless_a_colour_scale_is_continuous(tmp_path):
     for stem, mode in (("time", "P"), ("experts", "P"), ("sensitivity-lora-smoe", "RGB"), ("tasks", "RGB")):
         write_figure(tmp_path, stem, *drawn[stem], ("png",))
         assert Image.open(tmp_path / f"{stem}.png").mode == mode
+
+
+@pytest.mark.parametrize("studies", ["studies", "../studies"])
+def test_measurements_that_are_no_records_are_drawn_in_or_beside_the_report_and_checked(studies, tmp_path):
+    one = Stability(
+        suite="commonsense", source="embedded", model="tiny", dtype="float32", method="lora-smoe", hyperparameters={},
+        max_length=256, allocations={(s, n): {"a.0.q": s + n, "a.1.q": 2} for s in (0, 1) for n in (1, 2)},
+        seconds={(s, n): 0.5 for s in (0, 1) for n in (1, 2)}, environment={"git_commit": "c0ffee"},
+    )  # fmt: skip
+    out = tmp_path / "main"
+    draw.draw([], out, (), (), None, [one], studies)
+    assert (out / studies / "stability.md").is_file() and f"({studies}/stability.md)" in (out / "README.md").read_text()
+    assert draw.check([], out, (), None, [one], False, studies) == []
+    (out / studies / "stability.csv").write_text("edited")
+    assert draw.check([], out, (), None, [one], False, studies) == [f"{studies}/stability.csv: differs"]
 
 
 def test_two_redraws_give_equal_bytes_images_included(tmp_path):
