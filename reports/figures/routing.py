@@ -14,10 +14,11 @@ from reports.figures.heatmaps import parse_block
 
 
 def router_loads(row: Row) -> Rows:
-    """Of the row's first seed: one dictionary a router, by layer, its numbers means over tasks.
+    """Of the row's first seed: one dictionary a block, by layer, its numbers means over tasks; empty without a router.
 
     `busiest` is the largest load of an expert as a multiple of an even share, 1 or more; `dead` the number of experts
-    that get less than a tenth of an even share. A block without a router, since it has no second expert, is left out.
+    that get less than a tenth of an even share. A block without a router, since it has no second expert, has None for
+    all three.
     """
     facts = row.done[0].facts if row.done else {}
     by_task = facts.get("router") or {}
@@ -26,9 +27,11 @@ def router_loads(row: Row) -> Rows:
     for block in sorted(blocks, key=lambda name: parse_block(name)[0]):
         entries = [routers[block] for routers in by_task.values() if block in routers]
         loads = [np.array(entry["load"], dtype=float) for entry in entries if len(entry["load"])]
-        if not loads:
-            continue
         layer, projection = parse_block(block)
+        if not loads:
+            nothing = dict.fromkeys(("busiest", "entropy", "dead"))
+            rows.append({"layer": layer, "projection": projection, "block": block, "experts": 0, **nothing})
+            continue
         entropies = [entry["entropy"] for entry in entries if entry.get("entropy") is not None]
         rows.append(
             {
@@ -38,4 +41,4 @@ def router_loads(row: Row) -> Rows:
                 "dead": float(np.mean([entry.get("dead") or 0 for entry in entries])),
             }
         )  # fmt: skip
-    return rows
+    return rows if any(r["experts"] for r in rows) else []

@@ -79,12 +79,13 @@ def router_maps(group: Group) -> tuple[Table | None, list[HeatMap]]:
     """(a row a method with routers, a map for each): how unevenly the routers spread the tokens."""
     made, cells = [], []
     for row in group.finished:
-        rows = router_loads(row)
-        if not rows:
+        blocks = router_loads(row)
+        if not blocks:
             continue
+        rows = [r for r in blocks if r["experts"]]
         load = [r["busiest"] for r in rows]
         about = f"{len(rows):,} routers, busiest expert {float(np.mean(load)):.2f} times an even share on average"
-        made.append(_heat_map(row.label, about, rows, "busiest", _load_level, lambda v: f"{v:.2f}", quiet=True))
+        made.append(_heat_map(row.label, about, blocks, "busiest", _load_level, lambda v: f"{v:.2f}", quiet=True))
         entropy = [r["entropy"] for r in rows if r["entropy"] is not None]
         cells.append(
             (
