@@ -162,15 +162,7 @@ def report(specs: list[RunSpec], store: Store) -> bool:
     """Print the table and draw the report, by the reports' own command, which needs records alone; False: it failed."""
     here, folder = [sys.executable, "-m", "reports"], store.folder.resolve()
     if specs[0].protocol == COST:
-        laws = [
-            sys.executable,
-            "-m",
-            "reports.analysis.cost_laws",
-            "--records",
-            str(folder),
-            "--out",
-            str(folder / "laws"),
-        ]
+        laws = [*here, "cost", "--records", str(folder), "--out", str(folder / "laws")]
         return subprocess.run(laws, cwd=ROOT).returncode == 0
     with tempfile.NamedTemporaryFile("w", suffix=".json") as keys:
         json.dump([s.key for s in specs], keys)

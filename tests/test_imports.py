@@ -19,7 +19,10 @@ ALLOWED = {
         "transformers", "typer",
     },
     "results": {"pydantic"},
-    "reports": {"jinja2", "matplotlib", "numpy", "pandas", "results", "rich", "scipy", "statsmodels", "typer", "yaml"},
+    "reports": {
+        "PIL", "jinja2", "markupsafe", "matplotlib", "numpy", "pandas", "results", "rich", "scipy", "statsmodels",
+        "typer", "yaml",
+    },
 }  # fmt: skip
 FURTHER = {
     "smoe/__main__.py": DRAWING,
