@@ -15,7 +15,7 @@ from rich.console import Console
 
 from reports.analysis import stats
 from reports.analysis.groups import Group, MixedError, load_records, make_groups
-from results.record import COST as COST_PROTOCOL
+from results.spec import COST as COST_PROTOCOL
 from results.stability import STABILITY, Stability
 from results.store import RECORDS, Store
 

@@ -25,7 +25,6 @@ from results.upgrades import UPGRADES
 
 PHASES = ("load", "allocate", "train", "evaluate")  # that the reports show
 FURTHER_PHASES = ("start", "prepare")  # imports and device; tokenising and planning
-COST = "cost"  # the protocol of a record without scores: only what the phases cost was asked
 ACCURACIES = ("acc", "acc_norm", "acc_bytes", "exact_match", "em")  # in [0, 1], and the mean of their outcomes
 MEAN_TOLERANCE = 1e-6
 DIGITS = 4  # significant ones of sensitivities and of what routers did
@@ -152,7 +151,7 @@ class Record:
         _require_finite(self.spec.hyperparameters, "spec.hyperparameters")
         if unknown := sorted(set(self.costs) - {*PHASES, *FURTHER_PHASES}):
             raise RecordError(f"costs: unknown phases {', '.join(unknown)}")
-        scored = set() if self.spec.protocol == COST else set(self.spec.tasks)
+        scored = set(self.spec.trained_tasks) if self.spec.scored else set()
         if self.status == "done" and (self.scores is None or set(self.scores) != scored):
             raise RecordError("a finished record has a score for every task of its spec")
         for place, scores in {"scores": self.scores, **(self.variants or {})}.items():

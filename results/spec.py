@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from results.private import home_relative
 
+COST = "cost"  # the protocol of a record without scores: only what the phases cost was asked
 SCHEMA: Literal[2] = 2  # of records and of the specs in them; its history is in results/record.py
 
 T = TypeVar("T")
@@ -73,6 +74,9 @@ class RunSpec:
     model_content: str | None = None  # hash of the model's config and weights' headers; of a hub model its commit
     suite_version: str | None = None  # changes whenever the suite's numbers would
     targets: str | Items[str] | None = None  # target modules as given, before they were resolved to blocks
+    # The one of `tasks` that this job's adapter is trained and scored on, where each has its own; None: all of them.
+    # Which documents those are is decided over all the tasks; results/adapters.py makes one row of the jobs.
+    task: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", home_relative(self.model))
@@ -88,9 +92,14 @@ class RunSpec:
         return f"{self.suite}--{model}--{self.method}--s{self.seed}--{digest}"
 
     @property
-    def trained_together(self) -> tuple[tuple[str, ...], ...]:
-        """The tasks of each adapter that the job trains."""
-        return tuple((task,) for task in self.tasks) if self.adapters == "per-task" else (self.tasks,)
+    def trained_tasks(self) -> tuple[str, ...]:
+        """The tasks that the job's adapter is trained and scored on."""
+        return self.tasks if self.task is None else (self.task,)
+
+    @property
+    def scored(self) -> bool:
+        """Whether a finished record has scores."""
+        return self.protocol != COST
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types."""

@@ -16,9 +16,9 @@ HELD_OUT = "held-out"
 
 
 def grid_id(spec: RunSpec) -> str:
-    """What all jobs of one method's grid, and the jobs they decide on, have in common: all but rate, seed and split."""
+    """What all jobs of one method's grid, and those they decide on, have in common: all but rate, seed, split, task."""
     fields = spec.to_json()
-    for name in ("learning_rate", "seed", "split"):
+    for name in ("learning_rate", "seed", "split", "task"):
         del fields[name]
     return json.dumps(fields, sort_keys=True)
 

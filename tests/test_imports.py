@@ -15,7 +15,7 @@ ALLOWED = {
     "smoe": {"aenum", "peft", "torch", "transformers"},
     "baselines": {"peft", "smoe", "torch"},
     "benchmarks": {
-        "accelerate", "baselines", "datasets", "peft", "results", "rich", "smoe", "tokenizers", "torch",
+        "accelerate", "baselines", "datasets", "peft", "pydantic", "results", "rich", "smoe", "tokenizers", "torch",
         "transformers", "typer",
     },
     "results": {"pydantic"},

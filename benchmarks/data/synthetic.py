@@ -1,20 +1,17 @@
 """Documents of random tokens, all of one length: what a run costs depends on their number and length alone.
 
-There is no text, so nothing is asked of lm-eval: evaluation is a forward pass over as many documents, and has no score.
+There is no text, so nothing is asked of lm-eval: evaluation is a forward pass (benchmarks/jobs/forward.py) and has no
+score.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-
-from benchmarks.data.batches import collate
 from benchmarks.data.documents import text_hash
 from benchmarks.data.examples import Example, shares
-from benchmarks.jobs.train import answer_loss, answer_width
 from results import RunSpec
 
 SOURCE = "synthetic"
@@ -27,38 +24,26 @@ def sizes(spec: RunSpec) -> dict[str, int]:
     return dict.fromkeys(spec.tasks, spec.train_documents)
 
 
-def training(spec: RunSpec, vocabulary: int, data: dict[str, Any]) -> dict[str, list[Example]]:
-    """Training examples of each task; describes them in `data`."""
+def data(spec: RunSpec, tokenizer: Any, description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[Example]]]:
+    """Return no task of lm-eval, and the training examples of each task; describes these in `description`."""
     counts = shares(sizes(spec), spec.train_documents, spec.task_shares)
-    chosen = {task: _drawn(spec, task, "train", counts[task], vocabulary) for task in spec.tasks}
-    for task, found in chosen.items():
-        data[task] = {
-            "train_documents": len(found),
-            "train_hash": text_hash(str([e.ids for e in found]))[:12],
-            "train_tokens": sum(len(e.ids) for e in found),
+    examples = {t: _sample(spec, t, "train", counts[t], len(tokenizer)) for t in spec.trained_tasks}
+    for task, own in examples.items():
+        description[task] = {
+            "train_documents": len(own),
+            "train_hash": text_hash(str([e.ids for e in own]))[:12],
+            "train_tokens": sum(len(e.ids) for e in own),
             "truncated": 0,
             "evaluation_documents": spec.evaluation_limit,
         }
-    return chosen
+    return {}, examples
 
 
-@torch.no_grad()
-def forward(
-    model: torch.nn.Module,
-    tokenizer: Any,
-    spec: RunSpec,
-    tasks: Sequence[str],
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> int:
-    """Pass `evaluation_limit` documents of each task through the model; returns their tokens."""
+def evaluation(spec: RunSpec, vocabulary: int) -> list[Example]:
+    """Return `evaluation_limit` documents of each task."""
     assert spec.evaluation_limit is not None  # refused by the plan
-    found = [e for t in tasks for e in _drawn(spec, t, "evaluate", spec.evaluation_limit, len(tokenizer))]
-    size = spec.evaluation_batch_size
-    for start in range(0, len(found), size):
-        batch = collate(found[start : start + size], tokenizer.pad_token_id)
-        answer_loss(model, {name: t.to(spec.device) for name, t in batch.items()}, answer_width(batch))
-        progress(min(start + size, len(found)), len(found))
-    return sum(len(e.ids) for e in found)
+    tasks, count = spec.trained_tasks, spec.evaluation_limit
+    return [example for task in tasks for example in _sample(spec, task, "evaluate", count, vocabulary)]
 
 
 def shape(config: Any) -> Mapping[str, int]:
@@ -75,7 +60,7 @@ def shape(config: Any) -> Mapping[str, int]:
     }
 
 
-def _drawn(spec: RunSpec, task: str, part: str, count: int, vocabulary: int) -> list[Example]:
+def _sample(spec: RunSpec, task: str, part: str, count: int, vocabulary: int) -> list[Example]:
     rng = random.Random(f"{spec.data_seed}/{task}/{part}")
     length = spec.max_length
     return [Example(task, tuple(rng.choices(range(vocabulary), k=length)), ANSWER_TOKENS, False) for _ in range(count)]

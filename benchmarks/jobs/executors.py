@@ -72,7 +72,7 @@ class LocalProcesses:
                 [
                     sys.executable,
                     "-m",
-                    "benchmarks.jobs.job",
+                    "benchmarks.jobs.child",
                     str(spec_file.resolve()),
                     str(self.store.folder.resolve()),
                 ],

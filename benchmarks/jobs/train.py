@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import os
-import shutil
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -102,14 +99,6 @@ def train(
         _check_finite(torch.tensor(value), step)
     model.eval()
     return values, tokens
-
-
-def check_compiler(device: str) -> None:
-    """Raise ValueError where torch.compile has nothing to compile with."""
-    if device == "cpu" and not any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++"))):
-        raise ValueError("--compile on a CPU needs a C++ compiler: install g++ or leave --compile out")
-    if device == "cuda" and importlib.util.find_spec("triton") is None:
-        raise ValueError("--compile on a GPU needs triton: pip install triton, or leave --compile out")
 
 
 def _check_finite(loss: torch.Tensor, step: int) -> None:

@@ -16,17 +16,9 @@ import torch
 from baselines.method import Attached, Method
 from baselines.methods.molora import MoLora
 from baselines.sizes import TOLERANCE, Shapes, own_shapes, residual
-from results.names import unknown
 from smoe import block_params, block_shapes, experts_per_block
 
-MATCHES = ("none", "params", "experts")
 REFERENCE = MoLora()  # LoRA-SMoE's default budget, spread evenly
-
-
-def check(match: str) -> None:
-    """Raise ValueError for a word that is no way to match."""
-    if match not in MATCHES:
-        raise unknown("match", match, MATCHES)
 
 
 def shapes_of(model: torch.nn.Module) -> Shapes:

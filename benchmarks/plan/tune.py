@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from benchmarks import registry
 from results import Record, RunSpec
+from results.adapters import joined
 from results.tuning import best, grid, grid_id
 
 
@@ -29,19 +30,21 @@ def parse_rates(text: str) -> tuple[float, ...]:
 
 def grids(specs: Sequence[RunSpec], rates: Sequence[float]) -> dict[str, list[RunSpec]]:
     """The jobs of each method's grid, by `grid_id`; a method that trains nothing has none."""
-    known = registry.methods()
-    found: dict[str, list[RunSpec]] = {}
+    methods = registry.methods()
+    first_seed: dict[str, int] = {}
+    jobs: dict[str, list[RunSpec]] = {}
     for spec in specs if rates else ():
-        if known[spec.method].trains:
-            found.setdefault(grid_id(spec), grid(spec, rates))
-    return found
+        name = grid_id(spec)
+        if methods[spec.method].trains and first_seed.setdefault(name, spec.seed) == spec.seed:
+            jobs.setdefault(name, []).extend(grid(spec, rates))  # with an adapter for each task, of every task
+    return jobs
 
 
-def decided(
+def apply_best_rates(
     specs: Sequence[RunSpec], grids: Mapping[str, Sequence[RunSpec]], find: Callable[[RunSpec], Record | None]
 ) -> tuple[list[RunSpec], list[RunSpec]]:
-    """(specs at the rate that their grid chose, specs whose grid has no finished job)."""
-    winners = {name: best(record for job in jobs if (record := find(job)) is not None) for name, jobs in grids.items()}
+    """Return (specs at the rate that their grid chose, specs whose grid has no finished job)."""
+    winners = {name: best(joined(r for job in jobs if (r := find(job)) is not None)) for name, jobs in grids.items()}
     ready, undecided = [], []
     for spec in specs:
         if grid_id(spec) not in winners:

@@ -17,12 +17,13 @@ from baselines.methods.lora_smoe import LoraSMoE
 from baselines.sizes import nearest_rank, own_shapes
 from benchmarks.data import batches
 from benchmarks.data.examples import Example
-from benchmarks.jobs.job import training_data
+from benchmarks.data.training import training_data
 from benchmarks.jobs.train import train
 from benchmarks.models.load import EMBEDDED, TINY, skeleton
 from benchmarks.models.load import load as load_model
 from benchmarks.plan import match
-from benchmarks.plan.resolve import Request, resolve
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 from smoe import Probe, block_params
 
 

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from baselines.experts import Allocator, ExpertMethod
 from baselines.method import Method
 from benchmarks import registry
-from benchmarks.models import assets
-from benchmarks.plan.resolve import MAIN, Request, resolve
-from benchmarks.run import check_assets, print_plan, report, run
+from benchmarks.jobs import session
+from benchmarks.plan.parse import MAIN
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 from results import RunSpec
 from results.names import pick
 from results.store import SCRATCH, Store, folder_path
@@ -55,17 +55,14 @@ def main(
     """Measure every method at every point, then draw the laws."""
     store = Store(out)
     common = dict(train_documents=documents, limit=max(documents // 32, 1), seeds=seeds, dtype=dtype, device=device)
-    try:
+    with session.refusals():
         specs = plan(methods.split(","), axes.split(","), models.split(",") if models else None, common)
         if dry_run:
-            return print_plan(specs, {}, store)
+            return session.print_plan(specs, {}, store)
         store.check_writable()
-        check_assets(specs)
-    except (ValueError, OSError, assets.AssetError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from error
-    failed = run(specs, store)
-    drawn = report(specs, store)
+        session.preflight(specs)
+    failed = session.run(specs, store)
+    drawn = session.report(specs, store)
     raise typer.Exit(1 if failed or not drawn else 0)
 
 

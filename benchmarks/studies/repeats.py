@@ -18,7 +18,8 @@ from rich.table import Table
 
 from benchmarks.jobs.executors import LocalProcesses
 from benchmarks.models.load import DTYPES, EMBEDDED
-from benchmarks.plan.resolve import Request, resolve
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 from results import Record, RunSpec
 from results.metrics import phase_peak_bytes
 from results.record import PHASES

@@ -30,12 +30,13 @@ from benchmarks import registry
 from benchmarks.data import batches
 from benchmarks.data.examples import Example
 from benchmarks.jobs.meter import measure
-from benchmarks.jobs.train import check_compiler
 from benchmarks.models.load import RANDOM, skeleton
 from benchmarks.models.load import count as count_parameters
 from benchmarks.models.load import load as load_model
 from benchmarks.plan import match
-from benchmarks.plan.resolve import Request, parse_methods
+from benchmarks.plan.device import check_compiler
+from benchmarks.plan.parse import parse_methods
+from benchmarks.plan.request import Request
 from benchmarks.speed.ratios import Ratio, SideBySide, Target, ratio, table
 from benchmarks.speed.setting import steps
 from results.environment import environment

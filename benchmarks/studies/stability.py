@@ -28,7 +28,7 @@ from benchmarks.models import assets
 from benchmarks.models.load import DTYPES, EMBEDDED
 from benchmarks.models.load import check as check_model
 from benchmarks.models.load import load as load_model
-from benchmarks.plan.resolve import parse_methods, parse_revisions, parse_seeds
+from benchmarks.plan.parse import parse_methods, parse_revisions, parse_seeds
 from results.environment import environment
 from results.names import pick
 from results.record import RecordError

@@ -24,7 +24,8 @@ import numpy as np
 
 from reports.figures.style import method_rank
 from results.environment import fingerprint
-from results.record import COST, Record
+from results.record import Record
+from results.spec import COST
 from results.store import Store
 from results.tuning import HELD_OUT
 

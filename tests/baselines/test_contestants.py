@@ -29,7 +29,8 @@ from baselines.methods.molora import MoLora
 from baselines.methods.pissa import Pissa
 from benchmarks import registry
 from benchmarks.plan import match
-from benchmarks.plan.resolve import Request, resolve
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 from smoe import block_params, block_shapes, find_blocks
 from smoe.sensitivity import Sensitivity
 

@@ -18,9 +18,8 @@ from baselines.methods.mola import Mola
 from benchmarks import registry
 from benchmarks.jobs.job import adapter_bytes
 from benchmarks.jobs.train import train
-from benchmarks.models.load import TINY
-from benchmarks.models.load import load as load_model
-from benchmarks.plan.resolve import MAIN
+from benchmarks.models import load as models
+from benchmarks.plan.parse import MAIN
 from smoe import block_shapes
 
 STEPS = 12
@@ -62,7 +61,7 @@ def trained(name, model, batch, seed=0):
 def run(request, batch, probe, tmp_path_factory):
     """One contestant on its whole way: attached, trained on one batch again and again, saved."""
     name = request.param
-    base, _ = load_model(TINY, "float32", "cpu")
+    base, _ = models.load(models.TINY, "float32", "cpu")
     shapes, base_logits, originals = block_shapes(base), logits(base, batch), list(base.parameters())
     model = attach(name, base, probe)
     start_logits = logits(model, batch)

@@ -20,9 +20,9 @@ import psutil
 import pytest
 
 from benchmarks import registry
-from benchmarks.plan.resolve import MAIN
-from results import Record, RunSpec, Score
-from results.record import PHASES, Cost, Parameters, json_schema
+from benchmarks.plan.parse import MAIN
+from results import Record, RunSpec, Score, schema
+from results.record import PHASES, Cost, Parameters
 from results.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -210,7 +210,7 @@ def test_a_record_cut_short_is_named_and_set_aside_and_its_job_runs_again(mended
 
 
 def test_every_record_meets_its_schema(mended, out):
-    validator = jsonschema.Draft202012Validator(json_schema())
+    validator = jsonschema.Draft202012Validator(schema.schema())
     files = list(out.glob("commonsense--*.json"))
     assert len(files) > len(METHODS)
     assert not [error.message for file in files for error in validator.iter_errors(json.loads(file.read_text()))]
@@ -237,7 +237,7 @@ def running(out, *arguments):
             if line.strip() == "load":
                 break
         (child,) = psutil.Process(parent.pid).children()
-        assert "benchmarks.jobs.job" in child.cmdline()
+        assert "benchmarks.jobs.child" in child.cmdline()
         yield parent, child
     finally:
         for process in (parent, child):

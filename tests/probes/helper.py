@@ -15,13 +15,15 @@ from benchmarks.data.batches import collate
 from benchmarks.data.documents import fingerprint
 from benchmarks.data.examples import encode
 from benchmarks.data.tasks import task_objects, training_docs, training_pairs
+from benchmarks.jobs.child import attempt
 from benchmarks.jobs.executors import LocalProcesses
-from benchmarks.jobs.job import attempt
+from benchmarks.jobs.session import preflight
 from benchmarks.models.load import _byte_tokenizer as byte_tokenizer
 from benchmarks.models.load import _tiny_config as llama
 from benchmarks.models.load import load as load_model
-from benchmarks.plan.resolve import Request, parse_methods, resolve
-from benchmarks.run import check_assets as preflight
+from benchmarks.plan.parse import parse_methods
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 from reports.analysis.groups import load_records, make_groups
 from results import Record, RunSpec
 from results.store import Store

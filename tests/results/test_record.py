@@ -88,8 +88,8 @@ def test_the_key_of_schema_2_hashes_its_own_words_and_whatever_changes_numbers()
 
 def test_an_adapter_is_trained_on_all_tasks_or_on_each():
     spec = make_spec(tasks=("a", "b"))
-    assert spec.trained_together == (("a", "b"),)
-    assert dataclasses.replace(spec, adapters="per-task").trained_together == (("a",), ("b",))
+    assert spec.trained_tasks == ("a", "b")
+    assert dataclasses.replace(spec, adapters="per-task", task="b").trained_tasks == ("b",)
 
 
 def test_a_model_below_the_home_folder_is_named_without_it(monkeypatch):

@@ -15,9 +15,9 @@ from benchmarks import registry, suite
 from benchmarks.data import examples, sources
 from benchmarks.data.tasks import task_objects, training_docs, training_pairs
 from benchmarks.jobs import evaluate, job
-from benchmarks.models.load import TINY
-from benchmarks.models.load import load as load_model
-from benchmarks.plan.resolve import Request, resolve
+from benchmarks.models import load as models
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "llm_adapters"  # published test sets
 SUITE = registry.suites()["commonsense"]
@@ -145,7 +145,7 @@ class Written(evaluate.Wrapped):
 @pytest.fixture(scope="module")
 def writer():
     """The tiny model in fp32 with larger weights, so that what it writes depends on the prompt."""
-    model, tokenizer = load_model(TINY, "float32", "cpu")
+    model, tokenizer = models.load(models.TINY, "float32", "cpu")
     with torch.no_grad():
         for weight in model.model.layers.parameters():
             weight.mul_(8.0 if weight.dim() == 2 else 1.0)
@@ -183,7 +183,7 @@ def test_writing_ends_at_the_end_token(writer, splits):
     free = Written(model, tokenizer, 4, lambda done, total: None)
     free.generate_until(requests)
     first = next(iter(free.answers.values()))
-    tokenizer = load_model(TINY, "float32", "cpu")[1]
+    tokenizer = models.load(models.TINY, "float32", "cpu")[1]
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(first[4])  # from now on this byte ends an answer
     ending = Written(model, tokenizer, 4, lambda done, total: None)
     ending.generate_until(requests)

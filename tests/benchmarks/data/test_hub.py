@@ -24,7 +24,9 @@ from benchmarks.data.mmlu import SUBJECTS
 from benchmarks.data.tasks import folders, task_objects, training_docs, training_pairs
 from benchmarks.jobs import evaluate, job
 from benchmarks.models import assets
-from benchmarks.plan.resolve import Request, parse_revisions, resolve
+from benchmarks.plan.parse import parse_revisions
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 from benchmarks.suites.math import MATH
 
 DOCUMENTS = 5  # of each split of a real data set

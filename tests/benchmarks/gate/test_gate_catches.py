@@ -12,7 +12,8 @@ import pytest
 from benchmarks.gate.checks import compare
 from benchmarks.gate.findings import Limits
 from benchmarks.jobs.executors import LocalProcesses
-from benchmarks.plan.resolve import Request, resolve
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 from results.store import Store
 
 PLAIN = """

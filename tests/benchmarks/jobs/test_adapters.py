@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.jobs.job import add_cost, all_parameters, attempt
-from benchmarks.plan.resolve import Request, resolve
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 from results import Cost, Parameters
 
 SIZE = dict(model="tiny", methods="lora-smoe:mean_experts=1", device="cpu", dtype="float32", limit=2, batch_size=4)

@@ -18,8 +18,9 @@ import pytest
 import torch
 
 from benchmarks import registry
-from benchmarks.jobs.job import repeatable
-from benchmarks.plan.resolve import Request, resolve
+from benchmarks.jobs.child import repeatable
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 
 ROOT = Path(__file__).resolve().parents[3]
 TASKS = ("arc_easy", "openbookqa")  # few documents to load
@@ -27,7 +28,7 @@ SMALL = {"r": 4, "init_r": 6, "target_r": 4, "mean_experts": 1}  # suits a hidde
 EMBEDDED = ("lora", "lora-smoe")
 PROGRAM = """
 import json, sys
-from benchmarks.jobs.job import attempt
+from benchmarks.jobs.child import attempt
 from results import RunSpec
 
 for line in sys.stdin:

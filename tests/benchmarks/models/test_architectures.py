@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 
 import pytest
@@ -10,11 +9,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks.models import architectures
+from benchmarks.models import load as models
 from benchmarks.models.attention import SDPA_NO_SYNC
-from benchmarks.models.load import _attention, check_quantize, needs_embedded, skeleton
-from benchmarks.models.load import count as count_parameters
-from benchmarks.models.load import load as load_model
-from benchmarks.plan.resolve import Request, resolve
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 
 PUBLISHED = {  # parameters of the released checkpoints
     "Llama-2-7B": 6_738_415_616,
@@ -33,12 +31,12 @@ PUBLISHED = {  # parameters of the released checkpoints
 
 @pytest.mark.parametrize("name", architectures.SHAPES)
 def test_an_architecture_has_as_many_parameters_as_the_published_model(name):
-    assert count_parameters(skeleton(f"random:{name}")) == PUBLISHED[name]
+    assert models.count(models.skeleton(f"random:{name}")) == PUBLISHED[name]
 
 
 @pytest.mark.parametrize("name", architectures.SHAPES)
 def test_the_attention_of_a_gpu_is_one_that_the_architecture_takes(name):
-    kind = _attention(f"random:{name}:layers=1", "cuda", False)
+    kind = models._attention(f"random:{name}:layers=1", "cuda", False)
     assert kind == ("eager" if name.startswith("Gemma") else SDPA_NO_SYNC)
     with torch.device("meta"):
         config = architectures.config(f"random:{name}:layers=1")
@@ -47,9 +45,9 @@ def test_the_attention_of_a_gpu_is_one_that_the_architecture_takes(name):
 
 
 def test_depth_and_width_can_be_chosen():
-    small = skeleton("random:Qwen2.5-7B:layers=2").config
+    small = models.skeleton("random:Qwen2.5-7B:layers=2").config
     assert (small.num_hidden_layers, small.hidden_size) == (2, 3584)
-    free = skeleton("random:llama:width=96:layers=3").config
+    free = models.skeleton("random:llama:width=96:layers=3").config
     assert (free.hidden_size, free.intermediate_size, free.num_hidden_layers) == (96, 256, 3)
     assert (free.num_attention_heads, free.vocab_size) == (3, 258)
 
@@ -69,7 +67,7 @@ def test_a_name_that_is_no_architecture_is_refused(name, message):
 
 
 def test_random_weights_are_the_same_every_time_in_the_dtype_of_the_run_and_frozen():
-    (first, tokenizer), (second, _) = (load_model("random:llama:width=32:layers=1", "bfloat16", "cpu") for _ in "ab")
+    (first, tokenizer), (second, _) = (models.load("random:llama:width=32:layers=1", "bfloat16", "cpu") for _ in "ab")
     assert all(a.equal(b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert {p.dtype for p in first.parameters()} == {torch.bfloat16}
     assert not any(p.requires_grad for p in first.parameters())
@@ -78,7 +76,7 @@ def test_random_weights_are_the_same_every_time_in_the_dtype_of_the_run_and_froz
 
 @pytest.mark.parametrize(("name", "needed"), [("Llama-2-7B", False), ("Qwen2.5-0.5B", True), ("llama", False)])
 def test_the_tokeniser_fits_the_vocabulary(name, needed):
-    assert needs_embedded(f"random:{name}") == needed
+    assert models.needs_embedded(f"random:{name}") == needed
 
 
 def test_a_quantised_base_is_refused_where_it_cannot_be_had():
@@ -89,9 +87,9 @@ def test_a_quantised_base_is_refused_where_it_cannot_be_had():
 
 
 def test_a_quantised_base_without_bitsandbytes_is_answered_with_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install bitsandbytes"):
-        check_quantize("8bit", "cuda")
+        models.check_quantize("8bit", "cuda")
 
 
 def test_a_models_own_code_does_not_run_unless_asked_for_by_name(tmp_path, tokenizer):
@@ -100,10 +98,10 @@ def test_a_models_own_code_does_not_run_unless_asked_for_by_name(tmp_path, token
     )
     (tmp_path / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nraise RuntimeError('ran')\n")
     tokenizer.save_pretrained(tmp_path)
-    for call in (lambda: skeleton(str(tmp_path)), lambda: load_model(str(tmp_path), "float32", "cpu")):
+    for call in (lambda: models.skeleton(str(tmp_path)), lambda: models.load(str(tmp_path), "float32", "cpu")):
         with pytest.raises(ValueError, match="trust_remote_code"):
             call()
     assert not (tmp_path / "ran").exists()
     with pytest.raises(RuntimeError, match="ran"):
-        skeleton(str(tmp_path), trust_remote_code=True)
+        models.skeleton(str(tmp_path), trust_remote_code=True)
     assert (tmp_path / "ran").exists()

@@ -11,7 +11,8 @@ import pytest
 from benchmarks.data import sources
 from benchmarks.data.tasks import OWN, task_objects, training_pairs
 from benchmarks.plan import custom
-from benchmarks.plan.resolve import Request, resolve
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "own_task"
 

@@ -6,7 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.plan.resolve import MAIN, PROFILES, Request, estimate_seconds, parse_methods, parse_seeds, resolve
+from benchmarks.plan.estimate import estimate_seconds
+from benchmarks.plan.parse import MAIN, parse_methods, parse_seeds
+from benchmarks.plan.profiles import PROFILES
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 from results import Cost, Record, RunSpec, Score
 
 
@@ -43,11 +47,11 @@ def asked(**options):
         ({"probe_documents": 0}, "probe_documents 0 must be above 0"),
         ({"evaluation_batch_size": -1}, "evaluation_batch_size -1 must be above 0"),
         ({"learning_rate": 0.0}, "learning_rate 0.0 must be above 0"),
-        ({"learning_rate": float("nan")}, "learning_rate nan must be above 0"),
-        ({"learning_rate": float("inf")}, "learning_rate inf must be above 0"),
-        ({"epochs": -1.0}, "epochs -1.0 must be 0 or more"),
-        ({"epochs": float("nan")}, "epochs nan must be 0 or more"),
-        ({"weight_decay": -0.1}, "weight_decay -0.1 must be 0 or more"),
+        ({"learning_rate": float("nan")}, "learning_rate nan: expected finite number"),
+        ({"learning_rate": float("inf")}, "learning_rate inf: expected finite number"),
+        ({"epochs": -1.0}, "epochs -1.0 must be at least 0"),
+        ({"epochs": float("nan")}, "epochs nan: expected finite number"),
+        ({"weight_decay": -0.1}, "weight_decay -0.1 must be at least 0"),
         ({"warmup_fraction": 1.5}, "warmup_fraction 1.5 must be at most 1"),
         ({"seeds": ""}, "seeds '': expected numbers like 0,1,2 or a range like 0-4"),
         ({"seeds": "a"}, "seeds 'a': expected numbers"),
@@ -61,12 +65,17 @@ def asked(**options):
         ({"methods": "lora:r=1.5"}, "lora:r: '1.5' is not int"),
         ({"methods": "lora:r=none"}, "lora:r: 'none' is not int"),
         ({"methods": "lora:dropout=nan"}, "lora:dropout: 'nan' is not float"),
-        ({"methods": "molora:renormalise=1"}, "molora:renormalise: '1' is not bool"),
+        ({"methods": "molora:renormalise=maybe"}, "molora:renormalise: 'maybe' is not bool"),
         ({"methods": "lora:r=0"}, "lora: r 0 must be above 0"),
         ({"methods": "molora:num_experts=-2"}, "molora: num_experts -2 must be above 0"),
         ({"methods": "adalora:target_r=48"}, "adalora: target_r 48 must lie above 0 and below init_r 48"),
         ({"methods": "lora-smoe:mean_experts=0"}, "mean_experts must be a positive number, got 0.0"),
-        ({"methods": "lora-smoe:total_experts=840"}, "exactly one of mean_experts, total_experts, trainable_params"),
+        (
+            {"methods": "lora-smoe:mean_experts=2:total_experts=840"},
+            "exactly one of mean_experts, total_experts, train",
+        ),
+        ({"methods": "lora:r=16:r=8"}, "'lora:r=16:r=8': r is set twice"),
+        ({"limit": "many"}, "limit 'many': expected integer"),
     ],
 )
 def test_a_bad_request_names_the_value_and_what_is_allowed(options, message):

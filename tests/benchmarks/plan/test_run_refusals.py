@@ -13,13 +13,15 @@ from typer.testing import CliRunner
 from benchmarks import run
 from benchmarks.data import sources
 from benchmarks.data.tasks import OWN
+from benchmarks.jobs import session
+from benchmarks.jobs.executors import ROOT
 from benchmarks.models import assets
 
 
 @pytest.fixture
 def command(monkeypatch, tmp_path):
     """Invoke the command line; a request that gets as far as running fails the test."""
-    monkeypatch.setattr(run, "run", lambda specs, store: pytest.fail("a bad request was run"))
+    monkeypatch.setattr(session, "run", lambda specs, store: pytest.fail("a bad request was run"))
 
     def invoke(*arguments, out=tmp_path / "out"):
         return CliRunner().invoke(run.app, ["--model", "tiny", "--out", str(out), *arguments], catch_exceptions=False)
@@ -50,8 +52,8 @@ def refused(result, *parts):
         (["--methods", "adalora", "--epochs", "0"], "adalora: 0 steps leave none for pruning"),
         (["--methods", "lora-smoe:mean_experts=99"], "nearest possible: total 112, mean 8"),
         (["--methods", "lora-smoe:mean_experts=4.01"], "nearest possible: 4.000000 (56 experts), 4.071429"),
-        (["--methods", "lora-smoe:mean_experts=none:trainable_params=1"], "1 trainable parameters are impossible"),
-        (["--methods", "lora-smoe:mean_experts=none:total_experts=500"], "500 experts are impossible"),
+        (["--methods", "lora-smoe:trainable_params=1"], "1 trainable parameters are impossible"),
+        (["--methods", "lora-smoe:total_experts=500"], "500 experts are impossible"),
     ],
 )  # fmt: skip
 def test_a_bad_request_exits_with_2_and_says_why(command, tmp_path, arguments, message):
@@ -115,14 +117,14 @@ def test_a_budget_that_too_few_tasks_cannot_vote_for_is_refused_with_one_that_ru
 
 COMMANDS = re.findall(
     r"^python -m benchmarks.run (.*--(?:tasks|mixture) .*?)(?: +#.*)?$",
-    (run.ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", ""),
+    (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", ""),
     re.MULTILINE,
 )
 
 
 @pytest.mark.parametrize("arguments", COMMANDS)
 def test_what_the_readme_asks_of_a_few_tasks_can_be_run(command, monkeypatch, arguments):
-    monkeypatch.chdir(run.ROOT)
+    monkeypatch.chdir(ROOT)
     monkeypatch.setenv(OWN, "")  # so that what the command sets is taken back
     with pytest.raises(pytest.fail.Exception, match="a bad request was run"):
         command(*shlex.split(arguments))

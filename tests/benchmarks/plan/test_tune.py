@@ -14,7 +14,8 @@ import pytest
 from benchmarks import registry
 from benchmarks.data import sources
 from benchmarks.plan import tune
-from benchmarks.plan.resolve import Request, resolve
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 from results.store import Store
 from results.tuning import HELD_OUT
 
@@ -42,7 +43,7 @@ def test_every_method_that_trains_has_the_same_grid_on_the_first_seed():
 
 def test_a_method_whose_whole_grid_failed_is_left_out_by_name():
     specs = resolve(Request(methods="frozen,lora", model="tiny", device="cpu"))
-    ready, undecided = tune.decided(specs, tune.grids(specs, RATES), lambda spec: None)
+    ready, undecided = tune.apply_best_rates(specs, tune.grids(specs, RATES), lambda spec: None)
     assert [s.method for s in ready] == ["frozen"] and [s.method for s in undecided] == ["lora"]
 
 

@@ -14,11 +14,12 @@ from benchmarks import registry
 from benchmarks.data import synthetic
 from benchmarks.data.batches import collate
 from benchmarks.data.examples import Example
-from benchmarks.jobs.job import attempt
+from benchmarks.jobs.child import attempt
 from benchmarks.jobs.train import answer_loss, answer_width
-from benchmarks.models.load import count as count_parameters
-from benchmarks.models.load import load as load_model
-from benchmarks.plan.resolve import Request, parse_methods, resolve
+from benchmarks.models import load as models
+from benchmarks.plan.parse import parse_methods
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 from benchmarks.studies import cost
 from reports.analysis import arithmetic
 from results import Record
@@ -49,7 +50,7 @@ def record_of(method, **more):
 @pytest.mark.parametrize("tokens", [16, 80])
 @pytest.mark.parametrize("method", ["lora:r=6:alpha=12", "molora:r=4:alpha=8:num_experts=3", "molora:num_experts=1"])
 def test_operations_of_a_training_step_are_those_that_torch_counts(method, tokens):
-    model, _ = load_model(MODEL, "float32", "cpu")
+    model, _ = models.load(MODEL, "float32", "cpu")
     shape = arithmetic.Shape(**synthetic.shape(model.config))
     (contestant,) = parse_methods(method)
     attached = contestant.attach(model, {}, 1).train()
@@ -58,7 +59,7 @@ def test_operations_of_a_training_step_are_those_that_torch_counts(method, token
     batch = document(tokens, rows=2)
     counted = operations(lambda: answer_loss(attached, batch, answer_width(batch)).backward())
     assert 2 * arithmetic.training(shape, adapter, tokens) == pytest.approx(counted, rel=0.01)
-    assert adapter.params(shape) == count_parameters(attached, trainable=True)
+    assert adapter.params(shape) == models.count(attached, trainable=True)
     with torch.no_grad():
         counted = operations(lambda: answer_loss(attached, batch, answer_width(batch)))
     predicted = synthetic.ANSWER_TOKENS + 1
@@ -67,7 +68,7 @@ def test_operations_of_a_training_step_are_those_that_torch_counts(method, token
 
 @pytest.mark.parametrize("tokens", [16, 80])  # Gram matrices, and the gradient itself
 def test_operations_of_the_sensitivity_are_those_that_torch_counts(tokens):
-    model, _ = load_model(MODEL, "float32", "cpu")
+    model, _ = models.load(MODEL, "float32", "cpu")
     shape = arithmetic.Shape(**synthetic.shape(model.config))
     counted = operations(lambda: sensitivity(model, {"a": [document(tokens, rows=2)]}))
     assert 2 * arithmetic.scoring(shape, tokens) == pytest.approx(counted, rel=0.01)
@@ -76,7 +77,7 @@ def test_operations_of_the_sensitivity_are_those_that_torch_counts(tokens):
 @pytest.mark.parametrize("tokens", [16, 80])
 @pytest.mark.parametrize("method", ["lora:r=6:alpha=12", "molora:r=4:alpha=8:num_experts=3"])
 def test_bytes_kept_for_the_backward_pass_are_those_that_autograd_saves(method, tokens):
-    model, _ = load_model(MODEL, "float32", "cpu")
+    model, _ = models.load(MODEL, "float32", "cpu")
     shape = arithmetic.Shape(**synthetic.shape(model.config))
     (contestant,) = parse_methods(method)
     attached = contestant.attach(model, {}, 1).train()

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from reports.__main__ import app
 from reports.analysis import arithmetic
 from reports.analysis import cost_laws as cost
-from results.record import COST, Cost
+from results.record import Cost
+from results.spec import COST
 from results.store import Store
 from smoe.allocation import released_votes
 

@@ -7,13 +7,16 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.models import load as models
-from benchmarks.plan import paper
-from benchmarks.plan.resolve import PROFILES, Request, parse_methods, resolve
+from benchmarks.plan import profiles
+from benchmarks.plan.parse import parse_methods
+from benchmarks.plan.profiles import PROFILES
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 
 
 def test_probes_that_the_training_documents_cannot_fill_are_left_out():
     def probes(documents):
-        return [c["probe_documents"] for c in paper.studies(8, 30, documents) if c["methods"] == "smoe-released"]
+        return [c["probe_documents"] for c in profiles.studies(8, 30, documents) if c["methods"] == "smoe-released"]
 
     assert probes(None) == [30, 60, 120, 240] and probes(100) == [30, 60] and probes(20) == []
 
@@ -21,7 +24,7 @@ def test_probes_that_the_training_documents_cannot_fill_are_left_out():
 @pytest.mark.parametrize("name", ["Qwen2.5-3B", "Qwen2.5-7B"])
 def test_every_budget_is_one_that_the_paper_s_models_can_have(name):
     model = models.skeleton(f"random:{name}")
-    changes = paper.studies(8, model.config.num_hidden_layers, None)
+    changes = profiles.studies(8, model.config.num_hidden_layers, None)
     for methods in [c["methods"] for c in changes if "mean_experts" in c["methods"]]:
         for method in parse_methods(methods):
             method.check(model, [f"task{i}" for i in range(8)], 100)
@@ -36,7 +39,7 @@ def test_the_plan_holds_every_study_and_no_job_twice():
         [3.2, 4.0, 4.8, 5.6, 6.4],
         abs=1 / 28,  # half an expert over the 14 blocks
     )
-    assert {s.hyperparameters["shape"] for s in specs if s.method == "mola"} == set(paper.SHAPES)
+    assert {s.hyperparameters["shape"] for s in specs if s.method == "mola"} == set(profiles.SHAPES)
     assert {"smoe-type", "smoe-global", "smoe-attention", "smoe-mlp"} <= {s.method for s in specs}
 
 

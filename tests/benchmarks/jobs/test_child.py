@@ -7,8 +7,9 @@ import json
 import pytest
 
 import results.store
-from benchmarks.jobs import job
-from benchmarks.plan.resolve import Request, resolve
+from benchmarks.jobs import child
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 from results import Record
 from results.store import Store, StoreError
 
@@ -19,12 +20,12 @@ def test_a_record_that_its_folder_refuses_is_kept_in_scratch(tmp_path, monkeypat
         spec=spec, status="failed", error="made up", scores=None, parameters=None, costs={}, losses=None, facts={},
         data={}, environment={"git_dirty": True},
     )  # fmt: skip
-    monkeypatch.setattr(job, "attempt", lambda spec, progress: record)
-    monkeypatch.setattr(job, "_end_with_parent", lambda: None)  # no parent here
-    monkeypatch.setattr(job, "SCRATCH", tmp_path / "scratch")
+    monkeypatch.setattr(child, "attempt", lambda spec, progress: record)
+    monkeypatch.setattr(child, "_end_with_parent", lambda: None)  # no parent here
+    monkeypatch.setattr(child, "SCRATCH", tmp_path / "scratch")
     monkeypatch.setattr(results.store, "RECORDS", tmp_path / "records")
     (tmp_path / "spec.json").write_text(json.dumps(spec.to_json()))
     with pytest.raises(StoreError, match="uncommitted"):
-        job.main(str(tmp_path / "spec.json"), str(tmp_path / "records"))
+        child.main(str(tmp_path / "spec.json"), str(tmp_path / "records"))
     assert Store(tmp_path / "scratch").all() == [record]
     assert "uncommitted" in capsys.readouterr().err and not (tmp_path / "records").exists()

@@ -1,0 +1,94 @@
+"""What people type, as values: methods with settings, seeds, and revisions of data sets."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from baselines.method import Method
+from benchmarks import registry
+from benchmarks.plan.errors import BOUNDS, sentence
+from results.names import pick, unknown
+
+MAIN = ("frozen", "lora", "molora", "adalora", "lora-smoe")  # the methods of a run that names none
+
+
+def parse_methods(text: str | None) -> list[Method]:
+    """Return the methods of a text like "lora:r=16:alpha=32,molora". Raises ValueError that says what is known."""
+    classes = registry.methods()
+    methods = [_method(item.strip(), classes) for item in (text.split(",") if text is not None else MAIN)]
+    if len(set(map(repr, methods))) != len(methods):
+        raise ValueError(f"methods {text!r} names one twice")
+    return methods
+
+
+def parse_seeds(text: str | None, count: int) -> list[int]:
+    """Return the seeds of a text like "0,1,5" or "0-4"; the first `count` for None. Raises ValueError."""
+    if text is None:
+        return list(range(count))
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ValueError(f"seeds {text!r}: expected numbers like 0,1,2 or a range like 0-4")
+        seeds += range(int(first), int(last if dash else first) + 1)
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds {text!r} must name at least one, each once")
+    return seeds
+
+
+def parse_revisions(text: str | None) -> dict[str, str]:
+    """Return commits by data set of a text like "cais/mmlu=0123abc,nyu-mll/glue=4567def". Raises ValueError."""
+    commits = {}
+    for item in text.split(",") if text is not None else ():
+        path, _, commit = (part.strip() for part in item.partition("="))
+        if not path or not commit:
+            raise ValueError(f"revision {item!r}: expected DATASET=COMMIT, as in cais/mmlu=0123abc")
+        commits[path] = commit
+    return commits
+
+
+def _method(item: str, classes: Mapping[str, type[Method]]) -> Method:
+    """Return the method of one item, as in "lora:r=16:alpha=32"."""
+    name, *settings = item.split(":")
+    cls = pick("method", name, classes)
+    hints = typing.get_type_hints(cls, include_extras=True)
+    types_by_field = {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+    values: dict[str, Any] = {}
+    for setting in settings:
+        field, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"{item!r}: expected NAME:FIELD=VALUE, found {setting!r}")
+        if field not in types_by_field:
+            raise unknown(f"hyperparameter of {name}", field, types_by_field)
+        if field in values:
+            raise ValueError(f"{item!r}: {field} is set twice")
+        values[field] = _value(value, types_by_field[field], name, field)
+    for group in getattr(cls, "one_of", ()):
+        if values.keys() & set(group):  # what is named stands in the place of the default
+            values = dict.fromkeys(group) | values
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        raise sentence(error, name) from None
+
+
+def _value(text: str, hint: Any, method: str, field: str) -> Any:
+    """Return `text` as the field's type; "none" is None where that is allowed, and "+" separates what is several."""
+    plain = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
+    options = typing.get_args(plain) if isinstance(plain, types.UnionType) else (plain,)
+    if text.lower() == "none" and type(None) in options:
+        return None
+    value = text.split("+") if any(typing.get_origin(option) is tuple for option in options) else text
+    try:
+        return TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
+    except ValidationError as error:
+        if error.errors()[0]["type"] in (*BOUNDS, "literal_error"):
+            raise sentence(error, method, field) from None
+    names = " or ".join(getattr(option, "__name__", str(option)) for option in options)
+    raise ValueError(f"{method}:{field}: {text!r} is not {names}")

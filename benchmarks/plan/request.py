@@ -1,0 +1,83 @@
+"""`Request`: what is asked of a run. Types, bounds and choices stand on its fields; the command line is made of them.
+
+What only several fields, the suite or the machine can tell is refused by `resolve`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from benchmarks.plan.errors import in_one_sentence
+
+Finite = ConfigDict(allow_inf_nan=False)
+
+
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=Finite)
+class Request:
+    """What the command line asks for; None means the profile's or the suite's own value.
+
+    Raises ValueError, in one sentence that names the value and what is allowed.
+    """
+
+    suite: Annotated[str, Field(description="What is trained on and scored.")] = "commonsense"
+    tasks: Annotated[str | None, Field(description="lm-eval tasks in place of a suite: arc_easy,sciq.")] = None
+    methods: Annotated[
+        str | None, Field(description='Contestants, with settings: "lora:r=16,molora:num_experts=4". [main five]')
+    ] = None
+    model: Annotated[
+        str | None,
+        Field(description="smollm2-135m, tiny, random:<name>, a folder, a GGUF file or a hub id. [the profile's]"),
+    ] = None
+    source: Annotated[
+        Literal["embedded", "hub"] | None, Field(description="Where documents come from. [the profile's: embedded]")
+    ] = None
+    revision: Annotated[
+        str | None, Field(description="Commits of hub data sets: cais/mmlu=0123abc. [the newest, recorded]")
+    ] = None
+    protocol: Annotated[
+        str | None,
+        Field(description="loglik: scores the choices; generative: writes an answer. [the suite's]"),
+    ] = None
+    profile: Annotated[str, Field(description="Size of the run: small, medium, full or paper.")] = "small"
+    seeds: Annotated[str | None, Field(description="0,1,2 or 0-4. [the profile's]")] = None
+    train_documents: Annotated[int | None, Field(ge=1, description="Over all tasks. [the profile's]")] = None
+    limit: Annotated[int | None, Field(ge=1, description="Evaluation documents a task. [the profile's]")] = None
+    epochs: Annotated[float, Field(ge=0, description="Passes over the training documents.")] = 1.0
+    batch_size: Annotated[int, Field(gt=0, description="Documents in an optimiser step.")] = 8
+    learning_rate: Annotated[float, Field(gt=0, description="Peak; linear warm-up, then linear decay to 0.")] = 5e-4
+    warmup_fraction: Annotated[float, Field(ge=0, le=1, description="Of all steps, to warm up in.")] = 0.1
+    weight_decay: Annotated[float, Field(ge=0, description="Of AdamW.")] = 0.0
+    max_length: Annotated[int, Field(gt=0, description="Tokens of a training document.")] = 256  # as LLM-Adapters
+    probe_documents: Annotated[
+        int, Field(gt=0, description="Calibration samples: training documents a task that allocators may read.")
+    ] = 8
+    evaluation_batch_size: Annotated[
+        int, Field(gt=0, description="Requests scored at once; scores in bfloat16 move with it.")
+    ] = 16
+    mixture: Annotated[
+        Literal["multi", "single"],
+        Field(description="multi: one adapter trained on all tasks; single: one for each."),
+    ] = "multi"
+    shares: Annotated[
+        str | None,
+        Field(description="Of each task in training: equal, proportional, temperature:2. [the suite's]"),
+    ] = None
+    match: Annotated[
+        Literal["none", "params", "experts"],
+        Field(description="What every method has as much of as lora-smoe; none: as they are."),
+    ] = "none"
+    dtype: Annotated[Literal["float32", "bfloat16"], Field(description="Of the frozen model.")] = "bfloat16"
+    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto: cuda where there is one.")] = "auto"
+    quantize: Annotated[Literal["none", "4bit", "8bit"], Field(description="The frozen model, by bitsandbytes.")] = (
+        "none"
+    )
+    allocator: Annotated[
+        Literal["heap", "mapped"],
+        Field(description="mapped: peak memory repeats within 1%, at up to twice the time. CPU only."),
+    ] = "heap"
+    compiled: Annotated[bool, Field(description="Train through torch.compile; the first steps compile.")] = False
+    trust_remote_code: Annotated[bool, Field(description="Let the model's repository run its own code.")] = False
