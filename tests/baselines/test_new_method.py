@@ -1,7 +1,7 @@
 """A contestant is one file: in a folder elsewhere it is listed, planned, run, tabled and held to the contract.
 
-Nothing in the repository is edited for it, and what a user would run runs in processes of its own. The README's example
-is one.
+Nothing in the repository is edited for it, and what a user would run runs in processes of its own. The example in the
+folder's README is one.
 """
 
 from __future__ import annotations
@@ -94,9 +94,10 @@ def test_the_contract_tests_hold_it_to_what_every_contestant_promises(python):
     assert f"test_it_starts_equal_to_the_base_model[{NAME}] PASSED" in done.stdout
 
 
-def test_the_readmes_own_example_is_a_contestant(tmp_path, monkeypatch, tiny, probe):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
-    (source,) = (block for block in blocks if "class AttentionOnly" in block)
+def test_the_example_that_readmes_show_is_a_contestant(tmp_path, monkeypatch, tiny, probe):
+    shown = "".join((ROOT / file).read_text(encoding="utf-8") for file in ("README.md", "baselines/README.md"))
+    blocks = re.findall(r"```python\n(.*?)```", shown, flags=re.DOTALL)
+    (source,) = {block for block in blocks if "class AttentionOnly" in block}
     (tmp_path / "attention_only.py").write_text(source, encoding="utf-8")
     monkeypatch.setenv("SMOE_METHODS", str(tmp_path))
     method = registry.methods()["attention-only"]()
