@@ -19,6 +19,7 @@ from rich.console import Console
 
 from benchmarks import registry
 from benchmarks.data import batches, examples, sources, synthetic
+from benchmarks.data.tasks import OWN
 from benchmarks.jobs.display import Display
 from benchmarks.jobs.executors import ROOT, LocalProcesses, interruptible
 from benchmarks.models import assets
@@ -104,7 +105,7 @@ def main(
     if list_all:
         return print_list()
     if include_path is not None:
-        os.environ[sources.OWN] = str(include_path.resolve())  # where the jobs' processes look, too
+        os.environ[OWN] = str(include_path.resolve())  # where the jobs' processes look, too
     options = {f.name: given[f.name] for f in dataclasses.fields(Request) if f.name in given}
     store = Store(out)
     try:
@@ -200,7 +201,7 @@ def check_assets(specs: list[RunSpec]) -> None:
         counts = examples.shares(there, spec.train_documents, spec.mixture)
         method = registry.methods()[spec.method](**spec.hyperparameters)
         for tasks in spec.trained_together:
-            steps = batches.steps(sum(counts[task] for task in tasks), spec.batch_size, spec.epochs)
+            steps = batches.num_optimizer_steps(sum(counts[task] for task in tasks), spec.batch_size, spec.epochs)
             method.check(skeletons[spec.model], tasks, steps)
 
 

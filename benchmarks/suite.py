@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-PROTOCOLS = (
-    Path(__file__).parent / "data" / "definitions"
-)  # a folder for each protocol with tasks of its own, a file a task
+DEFINITIONS = Path(__file__).parent / "data" / "definitions"  # of tasks, in lm-eval's form
+PROTOCOLS = DEFINITIONS / "protocols"  # a folder for each protocol with tasks of its own, a file a task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,7 +138,7 @@ def claims(
 ) -> None:
     """What these records say about the published claims, as Markdown."""
     from reports.analysis.claims import judge, ledger_table, load_claims
-    from reports.render.table import markdown
+    from results.table import markdown
 
     groups = _groups(records, suite, split_by, allow)
     try:

@@ -24,9 +24,13 @@ ALLOWED = {
 FURTHER = {
     "smoe/__main__.py": DRAWING,
     "smoe/heatmap.py": DRAWING,
+    "benchmarks/data/tasks.py": {"lm_eval"},
     "benchmarks/jobs/evaluate.py": {"lm_eval"},
-    "benchmarks/gate/checks.py": {"numpy", "scipy"},
+    "benchmarks/gate/relative.py": {"numpy", "scipy"},
+    "results/table.py": {"rich"},  # inside the one function that renders for the terminal
+    "benchmarks/data/embedded.py": {"yaml"},
     "benchmarks/data/hub.py": {"huggingface_hub"},
+    "benchmarks/data/mmlu.py": {"yaml"},
     "benchmarks/offline/wheels.py": {"packaging"},
     "benchmarks/speed": {"badam", "numpy", "pytest", "pytest_benchmark"},  # badam: a rival, where it is installed
 }
@@ -71,9 +75,28 @@ def test_the_arrows_have_no_circle_and_reports_never_meet_torch():
     assert not {"torch", "transformers", "peft", "lm_eval"} & (ALLOWED["reports"] | ALLOWED["results"])
 
 
-def test_one_file_alone_imports_lm_eval():
+def test_two_files_alone_import_lm_eval():
     users = {f.relative_to(ROOT).as_posix() for f in FILES for _, name in imported(f.read_text()) if name == "lm_eval"}
-    assert users == {"benchmarks/jobs/evaluate.py"}
+    assert users == {"benchmarks/data/tasks.py", "benchmarks/jobs/evaluate.py"}
+
+
+def test_the_gate_imports_nothing_else_of_benchmarks_and_compare_alone_imports_the_gate():
+    modules = {
+        file.relative_to(ROOT).as_posix(): {
+            name
+            for node in ast.walk(ast.parse(file.read_text()))
+            for name in (
+                [node.module or ""] if isinstance(node, ast.ImportFrom)
+                else [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            )
+        }
+        for file in (ROOT / "benchmarks").rglob("*.py")
+    }  # fmt: skip
+    gate = {file: names for file, names in modules.items() if file.startswith("benchmarks/gate/")}
+    others = {name for names in gate.values() for name in names if name.split(".")[0] == "benchmarks"}
+    assert others and all(name.startswith("benchmarks.gate") for name in others)
+    users = {f for f, names in modules.items() if f not in gate and any("benchmarks.gate" in n for n in names)}
+    assert users == {"benchmarks/compare.py"}
 
 
 def test_the_walk_sees_imports_wherever_they_stand():

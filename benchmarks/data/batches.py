@@ -13,11 +13,11 @@ import torch
 from benchmarks.data.examples import Example
 
 Batch = dict[str, torch.Tensor]  # "input_ids", "attention_mask", "position_ids", "labels": each (B, S)
-POOL = 16  # batches that are sorted by length together: little padding, yet nearly random order
+MEGABATCH = 16  # batches that are sorted by length together: little padding, yet nearly random order
 
 
 def collate(examples: Sequence[Example], pad_token: int) -> Batch:
-    """Left-padded tensors; labels are -100 everywhere but on the answer."""
+    """Stack examples as left-padded tensors; labels are -100 everywhere but on the answer."""
     width = max(len(e.ids) for e in examples)
     ids, mask, labels = [], [], []
     for e in examples:
@@ -34,29 +34,29 @@ def collate(examples: Sequence[Example], pad_token: int) -> Batch:
     }
 
 
-def grouped(examples: Sequence[Example], batch_size: int, seed: int) -> Iterator[list[Example]]:
-    """One epoch: shuffle, sort pools of POOL batches by length, cut, and shuffle the batches of each pool."""
+def length_grouped_batches(examples: Sequence[Example], batch_size: int, seed: int) -> Iterator[list[Example]]:
+    """Yield one epoch: shuffle, sort megabatches of MEGABATCH batches by length, cut, shuffle the batches of each."""
     rng = random.Random(seed)
     order = rng.sample(list(examples), len(examples))
-    for start in range(0, len(order), POOL * batch_size):
-        pool = sorted(order[start : start + POOL * batch_size], key=lambda e: len(e.ids))
-        batches = [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+    for start in range(0, len(order), MEGABATCH * batch_size):
+        megabatch = sorted(order[start : start + MEGABATCH * batch_size], key=lambda e: len(e.ids))
+        batches = [megabatch[i : i + batch_size] for i in range(0, len(megabatch), batch_size)]
         yield from rng.sample(batches, len(batches))
 
 
-def steps(documents: int, batch_size: int, epochs: float) -> int:
-    """Optimiser steps that `stream` yields for so many documents."""
+def num_optimizer_steps(documents: int, batch_size: int, epochs: float) -> int:
+    """Count the optimiser steps that `stream` yields for so many documents."""
     return round(-(-documents // batch_size) * epochs)
 
 
 def stream(
     examples: Sequence[Example], batch_size: int, epochs: float, seed: int, pad_token: int
 ) -> Iterator[tuple[Batch, int]]:
-    """(batch, real tokens in it) of every step; a fractional epoch stops part of the way."""
-    left = steps(len(examples), batch_size, epochs)
+    """Yield (batch, real tokens in it) of every step; a fractional epoch stops part of the way."""
+    left = num_optimizer_steps(len(examples), batch_size, epochs)
     epoch = 0
     while left > 0:
-        for batch in grouped(examples, batch_size, seed * 1000 + epoch):
+        for batch in length_grouped_batches(examples, batch_size, seed * 1000 + epoch):
             if left == 0:
                 return
             left -= 1
@@ -67,7 +67,7 @@ def stream(
 def probe(
     examples: Mapping[str, Sequence[Example]], documents: int, batch_size: int, pad_token: int
 ) -> dict[str, list[Batch]]:
-    """The first `documents` examples of each task as batches, sorted by length, for allocators to read."""
+    """Make batches of the first `documents` examples of each task, sorted by length, for allocators to read."""
     result = {}
     for task, found in examples.items():
         chosen = sorted(found[:documents], key=lambda e: len(e.ids))

@@ -43,7 +43,7 @@ def encode(tokenizer: Any, task: str, context: str, continuation: str, max_lengt
 
 
 def shares(sizes: Mapping[str, int], total: int | None, mixture: str) -> dict[str, int]:
-    """Documents of each task in a mixture of `total`; None takes everything.
+    """Share out documents over tasks in a mixture of `total`; None takes everything.
 
     "proportional" follows the sizes, by largest remainder. "temperature:T" follows size^(1/T), so 1 is proportional and
     a large T nearly equal. "equal" gives every task the same. What a small task cannot give is shared among the others.
@@ -94,8 +94,8 @@ def _weighted(sizes: Mapping[str, int], total: int, weights: Mapping[str, float]
     return result
 
 
-def drawn(items: Sequence[Any], count: int, seed: int, name: str) -> list[Any]:
-    """`count` of the items, the same on every machine for a seed and name; a larger count contains a smaller one."""
+def sample_documents(items: Sequence[Any], count: int, seed: int, name: str) -> list[Any]:
+    """Return `count` items, the same on every machine for a seed and name; a larger count contains a smaller one."""
     order = list(range(len(items)))
     random.Random(f"{seed}/{name}").shuffle(order)
     return [items[i] for i in order[:count]]

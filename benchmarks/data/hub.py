@@ -27,7 +27,7 @@ FILES = ("arrow", "csv", "json", "parquet", "text")  # `dataset_path` of a task 
 TIMEOUT_SECONDS = 20.0
 # The hub's own error, and the base of all errors of its HTTP library, which differs between its versions.
 UNREACHABLE: tuple[type[Exception], ...] = (OSError, HfHubHTTPError.__bases__[0])
-Settings = Mapping[str, Any]  # what a task's file says (`evaluate.settings`)
+Settings = Mapping[str, Any]  # what a task's file says (`tasks.settings`)
 
 
 def is_local(settings: Settings) -> bool:

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import datasets
 
+from benchmarks.data import hub
 from benchmarks.data.documents import Doc, content, fingerprint, folder_hash, normalised, text_hash
 from benchmarks.data.embedded import EMBEDDED, read
+from benchmarks.data.tasks import OWN, folders, own_tasks, settings
 from results.names import unknown
 from results.tuning import HELD_OUT
 
 SOURCES = ("embedded", "hub")
-OWN = "SMOE_TASKS"  # folders of one's own lm-eval tasks, separated like PATH
 SPLITS = ("evaluation", HELD_OUT)  # what a job is scored on
 HELD_OUT_ONE_IN = 5  # training groups: one in so many is held out to choose a learning rate on
 
@@ -39,10 +40,10 @@ def splits(
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     check(source, tasks)
-    found = {task: _read(source, task, revisions or {}) for task in tasks}
-    seen = {_group(t, d) for t, (_, evaluate) in found.items() for d in evaluate}
+    documents = {task: _read(source, task, revisions or {}) for task in tasks}
+    seen = {_group(t, d) for t, (_, evaluate) in documents.items() for d in evaluate}
     result = {}
-    for task, (train, evaluate) in found.items():
+    for task, (train, evaluate) in documents.items():
         clean = [d for d in train if _group(task, d) not in seen]
         if split == HELD_OUT:
             kept = {group for d in clean if _is_kept(group := _group(task, d))}
@@ -64,12 +65,9 @@ def check(source: str, tasks: tuple[str, ...]) -> None:
         raise unknown("source", source, SOURCES)
     for task in tasks:
         if source == "embedded" and task not in EMBEDDED:
-            from benchmarks.data import hub  # lm-eval takes seconds to import, and few runs need it here
-            from benchmarks.jobs import evaluate
-
-            if task not in evaluate.folders():
+            if task not in folders():
                 raise unknown("task of the embedded source", task, EMBEDDED)
-            if not hub.is_local(evaluate.settings(task)):
+            if not hub.is_local(settings(task)):
                 raise ValueError(
                     f"the embedded source does not hold {task}: use --source hub, or tasks that it holds: "
                     f"{', '.join(EMBEDDED)}"
@@ -82,10 +80,7 @@ def revisions(source: str, tasks: tuple[str, ...], pinned: Mapping[str, str]) ->
     Raises ValueError where it cannot be found out, or where `pinned` names a data set that is not read.
     """
     if source == "hub":
-        from benchmarks.data import hub
-        from benchmarks.jobs import evaluate
-
-        return hub.revisions([evaluate.settings(task) for task in tasks], pinned)
+        return hub.revisions([settings(task) for task in tasks], pinned)
     if pinned:
         raise ValueError(f"revision of {', '.join(pinned)}: the embedded source has no revisions; use --source hub")
     return None
@@ -95,10 +90,8 @@ def own_files(tasks: tuple[str, ...]) -> str | None:
     """A hash over the folders of one's own tasks (`SMOE_TASKS`); None where none of these is one's own."""
     if set(tasks) <= EMBEDDED.keys() or not os.environ.get(OWN):
         return None
-    from benchmarks.jobs import evaluate
-
-    folders = [Path(folder) for folder in os.environ[OWN].split(os.pathsep) if folder]
-    return "-".join(map(folder_hash, folders)) if set(tasks) & evaluate.own_tasks().keys() else None
+    chosen = [Path(folder) for folder in os.environ[OWN].split(os.pathsep) if folder]
+    return "-".join(map(folder_hash, chosen)) if set(tasks) & own_tasks().keys() else None
 
 
 def _group(task: str, doc: Doc) -> str:
@@ -113,10 +106,7 @@ def _read(source: str, task: str, revisions: Mapping[str, str]) -> tuple[list[Do
     """(training, evaluation) documents of one task, before the leak check."""
     if source == "embedded" and task in EMBEDDED:
         return read(EMBEDDED[task])
-    from benchmarks.data import hub
-    from benchmarks.jobs import evaluate
-
-    train, test = hub.read(evaluate.settings(task), revisions)
+    train, test = hub.read(settings(task), revisions)
     if task in EMBEDDED and (subjects := EMBEDDED[task].subjects):
         train, test = ([d for d in docs if d["subject"] in subjects] for docs in (train, test))
     return train, test

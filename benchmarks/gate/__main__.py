@@ -1,10 +1,10 @@
 """The gate in CI: `python -m benchmarks.gate` runs the CI-sized main job and compares it with the committed baseline.
 
 On a machine whose fingerprint differs from the baseline's, the baseline's commit is checked out beside this one (a git
-worktree), measured with the same interpreter in the same sitting, and compared instead: another processor is no reason
+worktree), measured with the same interpreter in the same session, and compared instead: another processor is no reason
 to fail, nor to pass blindly. `--beside` does so always, since processors of one name may differ in the last bits. Exit
 status as that of `python -m benchmarks.compare`. A job is timed once, so a slower phase has to be slower in a second
-sitting, too.
+session, too.
 
 `--update` measures a new baseline; commit what it writes. It wants a clean checkout, whose commit is then the one that
 other machines check out, so that commit has to stay in the history.
@@ -24,9 +24,10 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.compare import JUnit, Markdown, load, refuse, report
-from benchmarks.gate.checks import Finding, Limits, compare
-from benchmarks.gate.pairs import RefusedError
+from benchmarks.gate.checks import compare
+from benchmarks.gate.findings import Finding, Limits
+from benchmarks.gate.pairs import IncomparableError, load
+from benchmarks.gate.render import JUnit, Markdown, refuse, report
 from results import Record
 from results.environment import ROOT, git_state
 from results.record import RecordError
@@ -59,9 +60,9 @@ def main(
             require_this_checkout(ours)
             try:
                 if beside:
-                    raise RefusedError("the baseline is to be measured in the same sitting")
+                    raise IncomparableError("the baseline is to be measured in the same session")
                 findings = compare(base, ours, Limits())
-            except RefusedError as error:
+            except IncomparableError as error:
                 commit = baseline_commit(base)
                 print(f"{error}.\nMeasuring the baseline's commit {commit[:12]} beside this one ...", flush=True)
                 with worktree(commit) as root:
@@ -82,10 +83,10 @@ def is_slower(finding: Finding) -> bool:
 
 
 def confirmed(findings: Sequence[Finding], again: Sequence[Finding]) -> list[Finding]:
-    """The findings, a slower phase among them only where the second sitting found it slower, too."""
+    """Return the findings, a slower phase among them only where the second session found it slower, too."""
     slower = {(f.row, f.check) for f in again if is_slower(f)}
     return [
-        replace(f, status="ok", detail=f"{f.detail}; not in a second sitting")
+        replace(f, status="ok", detail=f"{f.detail}; not in a second session")
         if is_slower(f) and (f.row, f.check) not in slower
         else f
         for f in findings
@@ -93,7 +94,7 @@ def confirmed(findings: Sequence[Finding], again: Sequence[Finding]) -> list[Fin
 
 
 def measured(root: Path, out: Path, options: Sequence[str] = OPTIONS) -> list[Record]:
-    """Records of the CI-sized run by the code at `root`. Raises ValueError when it refuses the request."""
+    """Run the CI-sized job by the code at `root`; return its records. Raises ValueError when it refuses the request."""
     command = [sys.executable, "-m", "benchmarks.run", *options, "--out", str(out)]
     status = subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}).returncode
     if status not in (0, 1):  # 1: some job failed, which its record says
@@ -110,7 +111,7 @@ def require_this_checkout(records: Sequence[Record]) -> None:
 
 
 def baseline_commit(records: Sequence[Record]) -> str:
-    """The one commit that the baseline was measured at. Raises RecordError when there is none."""
+    """Name the one commit that the baseline was measured at. Raises RecordError when there is none."""
     commits = {r.environment.get("git_commit") for r in records}
     (commit, *others) = commits
     if others or not commit:
@@ -120,7 +121,7 @@ def baseline_commit(records: Sequence[Record]) -> str:
 
 @contextmanager
 def worktree(commit: str) -> Iterator[Path]:
-    """The repository at `commit` in a folder of its own. Raises ValueError where the commit is not to be had."""
+    """Check out `commit` in a folder of its own. Raises ValueError where the commit is not to be had."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "baseline"
         git = ["git", "-C", str(ROOT), "worktree"]

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from results import Record, RunSpec
 from results.environment import fingerprint
+from results.record import RecordError
+from results.store import read
 
 _SPEC_FINGERPRINT = ("device", "dtype", "protocol", "source", "revisions", "own_tasks", "allocator", "compiled")
 _OWN = ("method", "hyperparameters", "learning_rate", "probe_documents")  # may differ from the reference's
@@ -35,12 +39,23 @@ class Row:
         return [(self.base[seed], self.new[seed]) for seed in both]
 
 
-class RefusedError(ValueError):
+class IncomparableError(ValueError):
     """Two sides that cannot be compared; the message names the field, both values and the way out."""
 
 
+def load(place: Path) -> list[Record]:
+    """Read the records of a folder, or the one of a file; none is moved or changed. Raises RecordError or OSError."""
+    files = sorted(place.glob("*.json")) if place.is_dir() else [place]
+    if not files:
+        raise RecordError(f"{place}: no record there")
+    return [read(file) for file in files]
+
+
 def match(base: Sequence[Record], new: Sequence[Record]) -> dict[str, Row]:
-    """Rows by label: the method's name, with what tells it from other rows of the method. Raises RefusedError."""
+    """Bring records into rows by label: the method's name, with what tells it from its other rows.
+
+    Raises IncomparableError where the two sides have no row in common.
+    """
     rows: dict[str, Row] = {}
     for records, side in ((base, "base"), (new, "new")):
         for record in records:
@@ -50,7 +65,7 @@ def match(base: Sequence[Record], new: Sequence[Record]) -> dict[str, Row]:
         for field_name in _SPEC_FINGERPRINT:
             old, now = (sorted({text(getattr(r.spec, field_name)) for r in side}) for side in (base, new))
             _require_equal(field_name, ", ".join(old), ", ".join(now))
-        raise RefusedError(
+        raise IncomparableError(
             "BASE and NEW have no row in common: give records of the same suite, model, methods and sizes "
             "(another default of a hyperparameter makes another row)"
         )
@@ -59,44 +74,44 @@ def match(base: Sequence[Record], new: Sequence[Record]) -> dict[str, Row]:
 
 
 def require_one_fingerprint(base: Sequence[Record], new: Sequence[Record]) -> None:
-    """Raise RefusedError unless records of one setting come from one machine, set of versions and set of documents."""
+    """Raise IncomparableError unless records of one setting share machine, versions and documents."""
     first: dict[str, dict[str, Any]] = {}
     for side, records in (("BASE", base), ("NEW", new)):
         for record in (r for r in records if r.status == "done"):
-            found = _fingerprint(record)
-            expected = first.setdefault(setting(record.spec), found)
-            for name, value in found.items():
+            values = _fingerprint(record)
+            expected = first.setdefault(comparison_key(record.spec), values)
+            for name, value in values.items():
                 if side == "BASE" and value != expected[name]:
-                    raise RefusedError(
+                    raise IncomparableError(
                         f"BASE itself mixes records that differ in {name}: {expected[name]!r} and {value!r}; "
-                        "give the records of one sitting"
+                        "give the records of one session"
                     )
                 _require_equal(name, expected[name], value)
 
 
 def _fingerprint(record: Record) -> dict[str, Any]:
-    """What has to agree beyond the spec, by name."""
-    found = fingerprint(record.environment, record.spec)
-    found["threads"] = record.environment.get("threads")
+    """Collect what has to agree beyond the spec, by name."""
+    values = fingerprint(record.environment, record.spec)
+    values["threads"] = record.environment.get("threads")
     for task, score in (record.scores or {}).items():
         described = record.data.get(task) or {}
         documents = hashlib.sha256("".join(score.documents).encode()).hexdigest()[:12]
-        found[f"{task} task_version"] = described.get("task_version")
-        found[f"{task} metric"] = score.metric
-        found[f"{task} documents"] = f"{score.count}: {described.get('evaluation_hash')}, {documents}"
-    return {name: value for name, value in found.items() if name not in _SPEC_FINGERPRINT}
+        values[f"{task} task_version"] = described.get("task_version")
+        values[f"{task} metric"] = score.metric
+        values[f"{task} documents"] = f"{score.count}: {described.get('evaluation_hash')}, {documents}"
+    return {name: value for name, value in values.items() if name not in _SPEC_FINGERPRINT}
 
 
 def _require_equal(name: str, old: Any, now: Any) -> None:
     if old != now:
-        raise RefusedError(
+        raise IncomparableError(
             f"{name} differs: BASE has {old!r}, NEW has {now!r}; a difference of their numbers would say nothing. "
             "Measure both on one machine with the same versions and data; python -m benchmarks.gate does that"
         )
 
 
-def setting(spec: RunSpec) -> str:
-    """What the methods of one comparison share."""
+def comparison_key(spec: RunSpec) -> str:
+    """Write down what the methods of one comparison share, as text."""
     return text(_asked(spec, ("seed", *_OWN)))
 
 
@@ -122,3 +137,14 @@ def done(records: Mapping[int, Record]) -> dict[int, Record]:
 
 def text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def medians(row: Row, get: Callable[[Record], float | None]) -> tuple[float | None, float | None]:
+    """Take (base, new) medians over the seeds finished on both sides; None where a record of a side has no value."""
+    old, now = ([value for pair in row.pairs if (value := get(pair[side])) is not None] for side in (0, 1))
+    return tuple(statistics.median(v) if len(v) == len(row.pairs) else None for v in (old, now))  # type: ignore
+
+
+def is_repeatable(row: Row) -> bool:
+    """Say whether the same code gives the same losses and outcomes bit for bit."""
+    return all(r.environment.get("deterministic") is not False for pair in row.pairs for r in pair)

@@ -26,6 +26,7 @@ from accelerate.utils import set_seed
 from baselines.method import Attached
 from benchmarks import registry
 from benchmarks.data import batches, examples, sources, synthetic
+from benchmarks.data.tasks import OWN, prompt_hash, task_objects, training_docs, training_pairs
 from benchmarks.jobs import evaluate
 from benchmarks.jobs.executors import COMMAND, Progress
 from benchmarks.jobs.meter import device_bytes_in_use, measure
@@ -102,7 +103,7 @@ def adapter(
     """Attach, train and evaluate one adapter; what the phases cost is added to `costs`."""
     method = pick("method", spec.method, registry.methods())(**spec.hyperparameters)
     everything = [e for found in chosen.values() for e in found]
-    total_steps = batches.steps(len(everything), spec.batch_size, spec.epochs)
+    total_steps = batches.num_optimizer_steps(len(everything), spec.batch_size, spec.epochs)
     probe = batches.probe(chosen, spec.probe_documents, spec.batch_size, tokenizer.pad_token_id)
     probe = {t: [{k: v.to(spec.device) for k, v in b.items()} for b in found] for t, found in probe.items()}
 
@@ -178,17 +179,17 @@ def training_data(spec: RunSpec, tokenizer: Any, data: dict[str, Any]) -> tuple[
     if spec.protocol == COST:
         return {}, synthetic.training(spec, len(tokenizer), data)
     if sources.own_files(spec.tasks) != spec.own_tasks:
-        raise ValueError(f"the files of one's own tasks changed after the run was planned, or {sources.OWN} is not set")
+        raise ValueError(f"the files of one's own tasks changed after the run was planned, or {OWN} is not set")
     splits = sources.splits(spec.source, spec.tasks, spec.split, spec.revisions)
     for split in splits.values():
         limit = min(spec.evaluation_limit or len(split["evaluate"]), len(split["evaluate"]))
         split["evaluate"] = split["evaluate"].select(range(limit))
-    tasks = evaluate.task_objects(splits, spec.protocol)
+    tasks = task_objects(splits, spec.protocol)
     counts = examples.shares({n: len(s["train"]) for n, s in splits.items()}, spec.train_documents, spec.mixture)
     chosen: dict[str, list] = {}
     for name, task in tasks.items():
-        docs = examples.drawn(evaluate.training_docs(task), counts[name], spec.data_seed, name)
-        pairs = evaluate.examples(task, docs, end=tokenizer.eos_token)
+        docs = examples.sample_documents(training_docs(task), counts[name], spec.data_seed, name)
+        pairs = training_pairs(task, docs, end=tokenizer.eos_token)
         chosen[name] = [examples.encode(tokenizer, name, c, a, spec.max_length) for c, a in pairs]
         data[name] = {
             "train_documents": len(docs),
@@ -197,7 +198,7 @@ def training_data(spec: RunSpec, tokenizer: Any, data: dict[str, Any]) -> tuple[
             "truncated": sum(e.truncated for e in chosen[name]),
             "evaluation_documents": len(splits[name]["evaluate"]),
             "evaluation_hash": sources.text_hash("".join(map(sources.fingerprint, splits[name]["evaluate"])))[:12],
-            "prompt_hash": evaluate.prompt_hash(task),
+            "prompt_hash": prompt_hash(task),
             "task_version": str(task.VERSION),
         }
     return tasks, chosen

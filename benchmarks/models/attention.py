@@ -1,4 +1,4 @@
-"""SDPA attention that asks the device nothing; what models use off the CPU.
+"""SDPA without the host sync of the mask check; what models use off the CPU.
 
 transformers looks whether a batch has any padding, to do without a mask where it has none: `if mask.all()`, for which
 the host waits, in every forward pass, until the device has done all work before it. Here a mask is made wherever one is
@@ -13,7 +13,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-UNASKED = "sdpa_unasked"  # the name for `attn_implementation`
+SDPA_NO_SYNC = "sdpa_no_sync"  # the name for `attn_implementation`
 
 
 def _mask(*args: Any, **kwargs: Any) -> Any:
@@ -22,5 +22,5 @@ def _mask(*args: Any, **kwargs: Any) -> Any:
     return sdpa_mask(*args, **kwargs)
 
 
-AttentionInterface.register(UNASKED, sdpa_attention_forward)
-AttentionMaskInterface.register(UNASKED, _mask)
+AttentionInterface.register(SDPA_NO_SYNC, sdpa_attention_forward)
+AttentionMaskInterface.register(SDPA_NO_SYNC, _mask)

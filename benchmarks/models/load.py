@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from benchmarks.models import architectures, assets
-from benchmarks.models.attention import UNASKED
+from benchmarks.models.attention import SDPA_NO_SYNC
 from results.names import unknown
 
 EMBEDDED = "smollm2-135m"
@@ -133,7 +133,7 @@ def _attention(name: str, device: str, trust_remote_code: bool) -> str:
         return "eager"
     model = skeleton(name, trust_remote_code)
     capped = getattr(model.config, "attn_logit_softcapping", None) is not None
-    return UNASKED if model._supports_sdpa and not capped else "eager"
+    return SDPA_NO_SYNC if model._supports_sdpa and not capped else "eager"
 
 
 def _quantized(quantize: str, dtype: str, device: str) -> dict[str, Any]:

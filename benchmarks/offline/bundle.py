@@ -9,7 +9,6 @@ the files are written when the last one is there. Standard library alone, since 
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import json
 import shutil
@@ -18,6 +17,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
+
+from benchmarks.models.assets import sha256
 
 FORMAT = "smoe-bundle-1"
 MANIFEST = "bundle.json"
@@ -30,11 +31,6 @@ Manifest = Mapping[str, Any]  # "format", "parts" and "files": each {"name", "by
 
 class BundleError(RuntimeError):
     """A bundle is no bundle, damaged or incomplete; the message names what is."""
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def pack(files: Mapping[str, Path], to: Path, part_bytes: int) -> Manifest:

@@ -12,6 +12,7 @@ from benchmarks.speed.ratios import from_json, markdown
 from results import Record
 from results.metrics import macro_accuracy
 from results.store import Store
+from results.table import Table, plain_markdown
 
 
 def summary(card: str, found: Sequence[tuple[Any, dict[str, Any] | None]], work: Path) -> str:
@@ -120,5 +121,4 @@ def _millions(count: int | None) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
+    return plain_markdown(Table("", tuple(head), tuple(map(tuple, rows))))

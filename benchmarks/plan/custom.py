@@ -5,7 +5,7 @@ Its tables show `acc_norm` where a task reports it, else `acc`, else the task's 
 
 from __future__ import annotations
 
-from benchmarks.jobs import evaluate
+from benchmarks.data.tasks import headline, settings
 from benchmarks.suite import Suite
 
 NAME = "custom"
@@ -15,7 +15,7 @@ def suite(tasks: tuple[str, ...]) -> Suite:
     """The suite of these tasks. Raises ValueError for a task that is unknown or cannot be trained on."""
     if not all(tasks) or len(set(tasks)) != len(tasks):
         raise ValueError(f"tasks {','.join(tasks)!r}: expected names of lm-eval tasks, each once, like arc_easy,sciq")
-    found = {task: evaluate.settings(task) for task in tasks}
+    found = {task: settings(task) for task in tasks}
     kinds = {task: said.get("output_type", "generate_until") for task, said in found.items()}
     if rolling := [task for task, kind in kinds.items() if kind == "loglikelihood_rolling"]:
         raise ValueError(f"task {', '.join(rolling)} has no answer to train on")
@@ -24,6 +24,6 @@ def suite(tasks: tuple[str, ...]) -> Suite:
         name=NAME,
         summary="tasks named on the command line",
         tasks=tasks,
-        headline={task: evaluate.headline(said) for task, said in found.items()},
+        headline={task: headline(said) for task, said in found.items()},
         protocol="lm-eval" if written else "loglik",
     )

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.table import Table
-from rich.text import Text
+from rich.console import RenderableType
+
+from results.table import Table, plain_markdown, terminal_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,22 +112,24 @@ class Subject:
 HEADINGS = ("ratio", "value", "middle half", "target", "", "detail")
 
 
-def cells(row: Ratio) -> list[str]:
-    """A ratio under the `HEADINGS`."""
-    between = f"{row.low:.3g} to {row.high:.3g}"
-    return [row.target.name, f"{row.value:.3g}", between, str(row.target), row.verdict, row.detail]
+def as_table(rows: Sequence[Ratio], title: str = "") -> Table:
+    """Lay out every ratio with its target and whether it is met."""
+    between = [f"{row.low:.3g} to {row.high:.3g}" for row in rows]
+    cells = [
+        (row.target.name, f"{row.value:.3g}", middle, str(row.target), row.verdict, row.detail)
+        for row, middle in zip(rows, between, strict=True)
+    ]
+    return Table(title, HEADINGS, tuple(cells))
 
 
-def table(rows: Sequence[Ratio]) -> Table:
-    """Every ratio with its target and whether it is met."""
-    result = Table(*HEADINGS, title="side by side, in one run")
-    colour = {"met": "green", "missed": "red"}
-    for row in rows:
-        result.add_row(*cells(row)[:4], Text(row.verdict, colour.get(row.verdict, "")), row.detail)
-    return result
+def table(rows: Sequence[Ratio]) -> RenderableType:
+    """Make the table for the terminal."""
+    colour = {"met": "green", "missed": "red", "": ""}
+    column = HEADINGS.index("")
+    styles = {(i, column): colour[row.verdict] for i, row in enumerate(rows)}
+    return terminal_table(as_table(rows, "side by side, in one run"), boxed=True, styles=styles)
 
 
 def markdown(rows: Sequence[Ratio]) -> str:
-    """The same table for a page."""
-    lines = [HEADINGS, ("---",) * len(HEADINGS), *map(cells, rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    """Make the table for a page."""
+    return plain_markdown(as_table(rows))

@@ -23,7 +23,7 @@ from baselines.experts import Allocator
 from baselines.method import Method
 from benchmarks import registry
 from benchmarks.data import batches, examples, sources
-from benchmarks.jobs import evaluate
+from benchmarks.data.tasks import task_objects, training_docs, training_pairs
 from benchmarks.models import assets
 from benchmarks.models import load as models
 from benchmarks.plan.resolve import parse_methods, parse_revisions, parse_seeds
@@ -129,15 +129,15 @@ def _started(plan: Stability, out: Path) -> Stability:
 
 def _documents(source: str, tasks: tuple[str, ...], revisions: Mapping[str, str] | None) -> dict[str, tuple]:
     """task -> (lm-eval's task, its training documents)."""
-    objects = evaluate.task_objects(sources.splits(source, tasks, revisions=revisions))
-    return {name: (task, evaluate.training_docs(task)) for name, task in objects.items()}
+    objects = task_objects(sources.splits(source, tasks, revisions=revisions))
+    return {name: (task, training_docs(task)) for name, task in objects.items()}
 
 
 def _probe(documents: dict, tokenizer: object, seed: int, size: int, max_length: int, device: str) -> Probe:
     """The first `size` documents of each task's draw, one a batch, so that a larger probe begins with a smaller one."""
     probe = {}
     for name, (task, docs) in documents.items():
-        pairs = evaluate.examples(task, examples.drawn(docs, size, seed, name))
+        pairs = training_pairs(task, examples.sample_documents(docs, size, seed, name))
         encoded = [examples.encode(tokenizer, name, c, a, max_length) for c, a in pairs]
         pad = tokenizer.pad_token_id  # type: ignore[attr-defined]
         probe[name] = [{k: v.to(device) for k, v in batches.collate([e], pad).items()} for e in encoded]

@@ -16,8 +16,8 @@ import yaml
 from reports.analysis import stats
 from reports.analysis.groups import Group, Row
 from reports.analysis.summary import Summary, compare, summarise
-from reports.render.table import Table
 from results.metrics import metric
+from results.table import Table
 
 LEDGER = Path(__file__).resolve().parents[1] / "claims.yaml"
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"

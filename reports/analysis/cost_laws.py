@@ -34,6 +34,7 @@ from results.environment import fingerprint
 from results.metrics import phase_peak_bytes
 from results.record import COST, Record
 from results.store import Store
+from results.table import Table, plain_markdown
 
 RECORDS = Path(__file__).resolve().parents[2] / "results" / "records" / "costs"
 OUT = Path(__file__).resolve().parents[1] / "out" / "cost"
@@ -49,6 +50,7 @@ LENGTH = 256  # tokens of a document, as LLM-Adapters cuts them
 PROBES = 8  # documents a task that sensitivity reads
 TRAINED = 1000  # documents a task that are trained on
 PASSING = 0.6  # share of the tasks for which a block passes, as released (p = 60): experts grow with the tasks
+RULE = "---"  # of the columns in Markdown
 app = typer.Typer(add_completion=False)
 
 
@@ -181,7 +183,7 @@ def predictions() -> list[dict[str, str | float]]:
 
 
 def markdown(found: Sequence[Law], records: Sequence[Record]) -> str:
-    """The page: the laws, then the predictions."""
+    """Write the page: the laws, then the predictions."""
     spec = records[0].spec
     lines = [
         "# Cost laws",
@@ -196,22 +198,7 @@ def markdown(found: Sequence[Law], records: Sequence[Record]) -> str:
         "Memory is a phase's peak above that of the loaded model. Counted: what is trained, with its gradient and "
         "Adam's moments, and what the forward pass keeps for the backward pass; temporary copies come on top.",
         "",
-        "| method | phase | axis | from - to | exponent | expected | memory for one more | counted |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for law in found:
-        error = "" if law.stderr is None else f" ± {law.stderr:.2f}"
-        expected = "-" if law.expected is None else f"{law.expected:.2f}"
-        slope, counted = (
-            "-" if value is None else f"{value / 1e6:+z.2f} MB" for value in (law.slope, law.expected_slope)
-        )
-        span = f"{law.points[0][0]:g} - {law.points[-1][0]:g}"
-        lines.append(
-            f"| {law.label} | {law.phase} | {law.axis} | {span} | {law.exponent:z.2f}{error} | {expected} | {slope} "
-            f"| {counted} |"
-        )
-    lines += [
-        "",
+        plain_markdown(laws_table(found), RULE),
         "## What the counts predict",
         "",
         f"Nothing here was run. Documents of {LENGTH} tokens, {TRAINED} a task for training and {PROBES} a task for "
@@ -219,17 +206,46 @@ def markdown(found: Sequence[Law], records: Sequence[Record]) -> str:
         "in two bytes and, for each trained parameter, four each for itself, its gradient and Adam's two moments; "
         "activations come on top and depend on the batch.",
         "",
-        "| model | tasks | adapter | trained | weights and optimiser | operations | times LoRA's | sensitivity |",
-        "|---|---|---|---|---|---|---|---|",
     ]
+    return "\n".join(lines) + "\n" + plain_markdown(predictions_table(), RULE)
+
+
+def laws_table(found: Sequence[Law]) -> Table:
+    """Lay out a row for each law."""
+    rows = []
+    for law in found:
+        error = "" if law.stderr is None else f" ± {law.stderr:.2f}"
+        expected = "-" if law.expected is None else f"{law.expected:.2f}"
+        slope, counted = (
+            "-" if value is None else f"{value / 1e6:+z.2f} MB" for value in (law.slope, law.expected_slope)
+        )
+        span = f"{law.points[0][0]:g} - {law.points[-1][0]:g}"
+        exponent = f"{law.exponent:z.2f}{error}"
+        rows.append((law.label, law.phase, law.axis, span, exponent, expected, slope, counted))
+    columns = ("method", "phase", "axis", "from - to", "exponent", "expected", "memory for one more", "counted")
+    return Table("", columns, tuple(rows))
+
+
+def predictions_table() -> Table:
+    """Lay out a row for each model, number of tasks and adapter that was counted."""
+    rows = []
     for row in predictions():
         share = float(row["scoring_share"])
-        lines.append(
-            f"| {row['model']} | {row['tasks']} | {row['adapter']} | {float(row['trained_params']) / 1e6:,.0f} M "
-            f"| {float(row['resident_bytes']) / 1e9:,.0f} GB | {float(row['training_operations']):.1e} "
-            f"| {float(row['times_lora']):.2f} | {f'{share:.1%} of training' if share else '-'} |"
+        rows.append(
+            (
+                str(row["model"]),
+                str(row["tasks"]),
+                str(row["adapter"]),
+                f"{float(row['trained_params']) / 1e6:,.0f} M",
+                f"{float(row['resident_bytes']) / 1e9:,.0f} GB",
+                f"{float(row['training_operations']):.1e}",
+                f"{float(row['times_lora']):.2f}",
+                f"{share:.1%} of training" if share else "-",
+            )
         )
-    return "\n".join(lines) + "\n"
+    weights = "weights and optimiser"
+    columns = ("model", "tasks", "adapter", "trained", weights, "operations", "times LoRA's", "sensitivity")
+    return Table("", columns, tuple(rows))
 
 
 def table(found: Sequence[Law]) -> str:

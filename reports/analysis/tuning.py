@@ -6,9 +6,9 @@ from typing import Any
 
 from reports.analysis import stats
 from reports.analysis.groups import Group
-from reports.render.table import NOTHING, Table
 from results.metrics import macro_accuracy, wall_seconds
 from results.record import Record
+from results.table import NOTHING, Table
 from results.tuning import best, grid_id
 
 

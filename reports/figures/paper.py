@@ -25,9 +25,10 @@ from reports.figures.heatmaps import maps, parse_block
 from reports.figures.studies import overlap
 from reports.figures.tradeoff import figures
 from reports.render.notes import seeds_text
-from reports.render.table import latex, markdown
+from reports.render.table import latex
 from reports.render.tables import main_tables, paired_table
 from reports.render.write import compare, replacing, write_figure, write_text
+from results.table import markdown
 
 ABLATED = "lora-smoe"
 GROUPINGS = (ABLATED, "smoe-type", "smoe-global", "smoe-attention", "smoe-mlp")

@@ -22,8 +22,8 @@ from scipy.stats import ConstantInputWarning, spearmanr
 
 from reports.figures import style
 from reports.figures.canvas import Rows, new_figure
-from reports.render.table import Table
 from results.stability import Stability
+from results.table import Table
 
 DRAW, SMALLER = "another draw", "smaller probe"
 

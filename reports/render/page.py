@@ -23,9 +23,10 @@ from reports.analysis.tuning import tuning_table
 from reports.figures import style
 from reports.figures.canvas import Rows, marker_path
 from reports.figures.heatmaps import expert_rows, scored_rows, sensitivity_rows
-from reports.render.table import NOTHING, Table, html_table
+from reports.render.table import html_table
 from reports.render.tables import SHOWN, ablation_table, full_table, main_tables, metric_text, paired_table
 from results.metrics import METRICS
+from results.table import NOTHING, Table
 
 TITLE = "What are mixtures of LoRA experts worth?"
 # Shown at first.

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from reports.analysis.groups import Group
-from reports.render.table import markdown
 from reports.render.tables import compact_table
 from results.names import unknown
+from results.table import markdown
 
 _BLOCK = re.compile(r"(<!-- results:begin(?: (?P<name>\S+))? -->\n)(.*?)(<!-- results:end -->)", re.DOTALL)
 

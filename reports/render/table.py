@@ -1,4 +1,4 @@
-"""A table, whatever its content, as Markdown, CSV, HTML, LaTeX (booktabs) or for the terminal."""
+"""A table as the reports alone write it: HTML, LaTeX (booktabs), CSV. Markdown and terminal are in results/table.py."""
 
 from __future__ import annotations
 
@@ -7,40 +7,9 @@ import html
 import io
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-import rich.box
-import rich.table
-from rich.console import Group, RenderableType
-from rich.text import Text
-
-NOTHING = "–"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells are text, ready to show; a cell in `bold` is (row, column)."""
-
-    title: str  # may be empty
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    text_columns: frozenset[int] = frozenset({0})  # aligned left
-    bold: frozenset[tuple[int, int]] = frozenset()
-    notes: tuple[str, ...] = field(default=())
-
-
-def markdown(table: Table, heading: str = "##") -> str:
-    """A GitHub table with its title above and its notes below."""
-    rule = [":---" if i in table.text_columns else "---:" for i in range(len(table.columns))]
-    lines = [_markdown_row(table.columns), _markdown_row(rule, escape=False)]
-    for r, row in enumerate(table.rows):
-        cells = [_escape(cell) for cell in row]
-        lines.append(_markdown_row([f"**{c}**" if (r, i) in table.bold else c for i, c in enumerate(cells)], False))
-    if not table.rows:
-        lines = ["Nothing to show: no finished record."]
-    title = f"{heading} {table.title}\n\n" if table.title else ""
-    return title + "\n".join(lines) + "\n" + "".join(f"\n{note}\n" for note in table.notes)
+from results.table import NOTHING, Table, broken
 
 
 def html_table(
@@ -108,29 +77,6 @@ def latex(table: Table, label: str) -> str:
     )
 
 
-def terminal_table(table: Table) -> RenderableType:
-    """For rich: the title, the table (its headings broken at underscores and units), the notes."""
-    made = rich.table.Table(header_style="bold", box=rich.box.SIMPLE_HEAD, pad_edge=False)
-    for i, column in enumerate(table.columns):
-        heading = _broken(column)
-        left = i in table.text_columns
-        made.add_column(heading, justify="left" if left else "right", no_wrap=True)
-    for r, row in enumerate(table.rows):
-        made.add_row(*(Text(c, style="bold" if (r, i) in table.bold else "") for i, c in enumerate(row)))
-    parts = [Text(table.title, style="bold")] if table.title else []
-    return Group(*parts, made, *(Text(note) for note in table.notes))
-
-
-def terminal_width(table: Table) -> int:
-    """Characters that `terminal_table` needs to show every cell whole (its title and notes wrap)."""
-    columns = zip(*([_broken(c) for c in table.columns], *table.rows), strict=True)
-    return sum(3 + max(len(line) for cell in column for line in cell.split("\n") or [""]) for column in columns)
-
-
-def _broken(heading: str) -> str:
-    return heading.replace(" (", "\n(").replace("_", "\n")
-
-
 def csv_text(rows: list[dict[str, Any]]) -> str:
     """Rows with the union of their columns; floats to 6 significant digits, so that redraws agree between machines."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -150,17 +96,9 @@ def _csv_cell(value: Any) -> str:
     return str(value)
 
 
-def _markdown_row(cells: tuple[str, ...] | list[str], escape: bool = True) -> str:
-    return "| " + " | ".join(_escape(c) if escape else c for c in cells) + " |"
-
-
-def _escape(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
-
-
 def _tex_heading(column: str) -> str:
     """In several lines, since a heading is often wider than what stands below it."""
-    lines = [_tex(line) for line in _broken(column).replace(", ", ",\n").split("\n")]
+    lines = [_tex(line) for line in broken(column).replace(", ", ",\n").split("\n")]
     return lines[0] if len(lines) == 1 else r"\shortstack[r]{" + r"\\".join(lines) + "}"
 
 

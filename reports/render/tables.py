@@ -27,9 +27,9 @@ from reports.render.notes import (
     seeds_text,
     span_text,
 )
-from reports.render.table import NOTHING, Table, terminal_table, terminal_width
 from results.metrics import METRICS, Metric, metric
 from results.record import PHASES, Record
+from results.table import NOTHING, Table, terminal_table, terminal_width
 
 TIE = " ≈"
 SHOWN = {"fraction": ("%", 100.0), "bytes": ("MB", 1e-6), "seconds": ("s", 1.0), "params": ("", 1.0)}

@@ -29,9 +29,10 @@ from reports.figures.routing import routing
 from reports.figures.studies import draw_stability, stability_rows, stability_table
 from reports.figures.tradeoff import figures
 from reports.render.page import page
-from reports.render.table import csv_text, latex, markdown
+from reports.render.table import csv_text, latex
 from reports.render.tables import ablation_table, main_csv, main_tables, paired_table
 from results.stability import STABILITY, Stability
+from results.table import markdown
 
 CHECKED = (".md", ".csv", ".html", ".tex")
 IMAGES = (".png",)

@@ -17,7 +17,7 @@ from benchmarks.data import batches
 from benchmarks.data.examples import Example
 from benchmarks.jobs.train import LOOK, answer_loss, answer_width, train
 from benchmarks.models import load as models
-from benchmarks.models.attention import UNASKED
+from benchmarks.models.attention import SDPA_NO_SYNC
 from benchmarks.offline.gpu_pass import REHEARSAL
 
 RANDOM = "random:llama:width=64:layers=2"
@@ -124,7 +124,7 @@ def test_attention_that_asks_nothing_gives_what_sdpa_gives(lengths):
     model = models.load(RANDOM, "float32", "cpu")[0]
     batch = batches.collate(drawn(lengths), 0)
     losses = []
-    for kind in ("sdpa", UNASKED, "eager"):
+    for kind in ("sdpa", SDPA_NO_SYNC, "eager"):
         model.set_attn_implementation(kind)
         assert model.config._attn_implementation == kind
         losses.append(answer_loss(model, batch, answer_width(batch)).item())
@@ -138,7 +138,7 @@ def test_only_a_missing_mask_is_looked_at(monkeypatch):
     monkeypatch.setattr(masking_utils, "fast_all", lambda mask: looks.append(mask) or mask.all())
     model = models.load(RANDOM, "float32", "cpu")[0]
     batch = batches.collate(drawn([16, 16]), 0)
-    for kind in (UNASKED, "sdpa"):
+    for kind in (SDPA_NO_SYNC, "sdpa"):
         assert not looks
         model.set_attn_implementation(kind)
         model(input_ids=batch["input_ids"])

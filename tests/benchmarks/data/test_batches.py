@@ -37,7 +37,7 @@ def rows(batch):
 @given(st.integers(1, 70), st.integers(1, 9), st.sampled_from([0.5, 1.0, 1.5, 2.0]), st.integers(0, 3))
 def test_the_stream_has_the_announced_steps_and_every_document_once_an_epoch(count, size, epochs, seed):
     found = list(batches.stream(made(count), size, epochs, seed, PAD))
-    assert len(found) == batches.steps(count, size, epochs)
+    assert len(found) == batches.num_optimizer_steps(count, size, epochs)
     seen = Counter(row for batch, _ in found for row in rows(batch))
     if epochs == int(epochs):
         assert seen == {e.ids: epochs for e in made(count)}
@@ -66,7 +66,7 @@ def test_batches_are_grouped_by_length():
 
 
 def test_zero_epochs_are_no_steps():
-    assert batches.steps(100, 8, 0.0) == 0 and list(batches.stream(made(9), 4, 0.0, 0, PAD)) == []
+    assert batches.num_optimizer_steps(100, 8, 0.0) == 0 and list(batches.stream(made(9), 4, 0.0, 0, PAD)) == []
 
 
 @pytest.mark.parametrize(("documents", "sizes"), [(3, [2, 1]), (4, [2, 2]), (99, [2, 2, 1])])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.data.examples import drawn, encode, shares
+from benchmarks.data.examples import encode, sample_documents, shares
 
 SIZES = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 50), min_size=1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<"), max_size=30)
@@ -57,13 +57,13 @@ def test_an_unknown_mixture_is_refused_by_name():
 def test_a_larger_draw_contains_a_smaller_one_in_the_same_order(first, second, seed):
     few, many = sorted((first, second))
     items = list(range(60))
-    assert drawn(items, few, seed, "boolq") == drawn(items, many, seed, "boolq")[:few]
-    assert sorted(drawn(items, 60, seed, "boolq")) == items
+    assert sample_documents(items, few, seed, "boolq") == sample_documents(items, many, seed, "boolq")[:few]
+    assert sorted(sample_documents(items, 60, seed, "boolq")) == items
 
 
 def test_draws_depend_on_the_seed_and_on_the_task():
     items = list(range(60))
-    draws = [drawn(items, 20, seed, task) for seed in (0, 1) for task in ("boolq", "piqa")]
+    draws = [sample_documents(items, 20, seed, task) for seed in (0, 1) for task in ("boolq", "piqa")]
     assert all(a != b for i, a in enumerate(draws) for b in draws[:i])
 
 

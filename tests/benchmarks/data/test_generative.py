@@ -13,6 +13,7 @@ import torch
 
 from benchmarks import registry, suite
 from benchmarks.data import examples, sources
+from benchmarks.data.tasks import task_objects, training_docs, training_pairs
 from benchmarks.jobs import evaluate, job
 from benchmarks.models import load as models
 from benchmarks.plan.resolve import Request, resolve
@@ -39,7 +40,7 @@ def splits():
 
 @pytest.fixture(scope="module")
 def tasks(splits):
-    return evaluate.task_objects(splits, "generative")
+    return task_objects(splits, "generative")
 
 
 def cut(splits, count):
@@ -110,15 +111,15 @@ def test_the_instructions_of_the_other_tasks_are_spelled_out(tasks, splits, name
 
 
 def test_documents_are_those_of_the_other_protocol(splits, tasks):
-    for name, task in evaluate.task_objects(splits).items():
+    for name, task in task_objects(splits).items():
         assert [d for d in splits[name]["evaluate"]] == list(tasks[name].eval_docs)
-        assert len(evaluate.training_docs(task)) == len(evaluate.training_docs(tasks[name]))
+        assert len(training_docs(task)) == len(training_docs(tasks[name]))
 
 
 def test_an_example_is_an_instruction_in_alpacas_template_and_an_answer_that_ends(tasks, splits, tokenizer):
     for name, task in tasks.items():
         docs = list(splits[name]["train"].select(range(3)))
-        for doc, (context, answer) in zip(docs, evaluate.examples(task, docs, end=tokenizer.eos_token), strict=True):
+        for doc, (context, answer) in zip(docs, training_pairs(task, docs, end=tokenizer.eos_token), strict=True):
             assert context == PROMPT.format(task.doc_to_text(doc))
             assert answer == f"\nthe correct answer is {task.doc_to_target(doc)}</s>"
             assert examples.encode(tokenizer, name, context, answer, 4096).ids[-1] == tokenizer.eos_token_id
@@ -151,7 +152,7 @@ def writer():
 
 
 def test_answers_written_in_a_left_padded_batch_are_those_written_one_by_one(writer, splits):
-    few = evaluate.task_objects(cut(splits, 3), "generative")
+    few = task_objects(cut(splits, 3), "generative")
     model, tokenizer = writer
     kept, scored = {}, {}
     for size in (1, 8):
@@ -177,7 +178,7 @@ def prepared(task):
 
 def test_writing_ends_at_the_end_token(writer, splits):
     model, tokenizer = writer
-    requests = prepared(evaluate.task_objects(cut(splits, 4), "generative")["boolq"])
+    requests = prepared(task_objects(cut(splits, 4), "generative")["boolq"])
     free = Written(model, tokenizer, 4, lambda done, total: None)
     free.generate_until(requests)
     first = next(iter(free.answers.values()))
@@ -207,7 +208,7 @@ def test_the_first_match_is_the_answer_and_none_is_unparseable(splits, monkeypat
     split = splits["boolq"]
     yes = datasets.DatasetDict({name: part.filter(lambda d: d["label"]).select([0, 1]) for name, part in split.items()})
     monkeypatch.setattr(evaluate.Wrapped, "generate_until", lambda self, requests, **_: [answer] * len(requests))
-    task = evaluate.task_objects({"boolq": yes}, "generative")
+    task = task_objects({"boolq": yes}, "generative")
     scores, _ = evaluate.evaluate(*tiny, task, SUITE.metrics("generative"), 2)
     assert (scores["boolq"].value, scores["boolq"].all_metrics["unparseable"]) == (value, unparseable)
     assert scores["boolq"].metric == "exact_match" and scores["boolq"].stderr is not None

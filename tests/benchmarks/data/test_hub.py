@@ -21,6 +21,7 @@ from benchmarks.data import examples, hub, sources
 from benchmarks.data.documents import fingerprint, folder_hash
 from benchmarks.data.embedded import EMBEDDED, files
 from benchmarks.data.mmlu import SUBJECTS
+from benchmarks.data.tasks import folders, task_objects, training_docs, training_pairs
 from benchmarks.jobs import evaluate, job
 from benchmarks.models import assets
 from benchmarks.plan.resolve import Request, parse_revisions, resolve
@@ -146,11 +147,11 @@ def suite(request, real):
         patch.setenv(hub.COPIES, str(real))
         patch.setattr("datasets.config.HF_DATASETS_CACHE", real / ".cache")
         splits = sources.splits("hub", found.tasks)
-        folders = sorted({evaluate.folders()[task] for task in found.tasks})
+        paths = sorted({folders()[task] for task in found.tasks})
         copied = [{"task": task, "dataset_path": str(real / PLACES[task][0])} for task in found.tasks]
-        manager = TaskManager(include_defaults=False, include_path=folders)
+        manager = TaskManager(include_defaults=False, include_path=paths)
         own = manager.load([{"group": "own", "task": copied}])["tasks"]
-    objects = evaluate.task_objects(splits, found.protocol)
+    objects = task_objects(splits, found.protocol)
     return SimpleNamespace(tasks=found.tasks, headline=found.headline, splits=splits, objects=objects, own=own)
 
 
@@ -213,8 +214,8 @@ def test_a_suite_trains_on_its_training_split_and_on_no_document_that_is_evaluat
 
 def test_every_task_of_a_suite_gives_examples_and_a_model_that_knows_scores_one(suite, tokenizer, monkeypatch):
     for name, task in suite.objects.items():
-        docs = evaluate.training_docs(task)
-        pairs = evaluate.examples(task, docs)
+        docs = training_docs(task)
+        pairs = training_pairs(task, docs)
         assert len(pairs) == len(docs) > 0
         assert all(examples.encode(tokenizer, name, c, a, 4096).answer_tokens for c, a in pairs)
     monkeypatch.setattr(evaluate, "Wrapped", lambda *_: Oracle(knows=True))
@@ -256,7 +257,7 @@ class Oracle(LM):
 
 @pytest.mark.parametrize("knows", [True, False])
 def test_word_problems_are_scored_by_the_first_reading_of_an_answer_only(copies, monkeypatch, knows):
-    objects = evaluate.task_objects(sources.splits("hub", MATH.tasks), MATH.protocol)
+    objects = task_objects(sources.splits("hub", MATH.tasks), MATH.protocol)
     monkeypatch.setattr(evaluate, "Wrapped", lambda *_: Oracle(knows))
     scores, _ = evaluate.evaluate(torch.nn.Identity(), None, objects, MATH.headline, 1)
     assert {task: score.value for task, score in scores.items()} == dict.fromkeys(MATH.tasks, float(knows))
@@ -264,12 +265,12 @@ def test_word_problems_are_scored_by_the_first_reading_of_an_answer_only(copies,
 
 
 def test_word_problems_train_on_the_worked_answer_and_see_no_examples_in_the_prompt(copies):
-    objects = evaluate.task_objects(sources.splits("hub", MATH.tasks), MATH.protocol)
-    docs = evaluate.training_docs(objects["gsm8k"])
-    (prompt, answer), *_ = evaluate.examples(objects["gsm8k"], docs, end="<end>")
+    objects = task_objects(sources.splits("hub", MATH.tasks), MATH.protocol)
+    docs = training_docs(objects["gsm8k"])
+    (prompt, answer), *_ = training_pairs(objects["gsm8k"], docs, end="<end>")
     assert prompt == f"Question: {docs[0]['question']}\nAnswer:" and answer == f" {docs[0]['answer']}<end>"
-    docs = evaluate.training_docs(objects["asdiv"])
-    assert evaluate.examples(objects["asdiv"], docs)[0][1] == docs[0]["answer"].split(" (")[0]  # as lm-eval scores it
+    docs = training_docs(objects["asdiv"])
+    assert training_pairs(objects["asdiv"], docs)[0][1] == docs[0]["answer"].split(" (")[0]  # as lm-eval scores it
 
 
 def test_the_state_of_every_data_set_is_part_of_the_spec_and_of_its_key(copies):

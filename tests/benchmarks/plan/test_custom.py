@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.data import sources
-from benchmarks.jobs import evaluate
+from benchmarks.data.tasks import OWN, task_objects, training_pairs
 from benchmarks.plan import custom
 from benchmarks.plan.resolve import Request, resolve
 
@@ -21,7 +21,7 @@ def own(tmp_path, monkeypatch):
     """A copy of the example, as `--include-path` would name it."""
     folder = tmp_path / "own"
     shutil.copytree(EXAMPLE, folder)
-    monkeypatch.setenv(sources.OWN, str(folder))
+    monkeypatch.setenv(OWN, str(folder))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     return folder
 
@@ -64,8 +64,8 @@ def test_a_task_that_cannot_be_run_is_refused_by_name(tasks, message):
 def test_ones_own_task_reads_the_files_beside_it(own):
     split = sources.splits("embedded", ("opposites",))["opposites"]
     assert [len(part) for part in split.values()] == [24, 8]
-    task = evaluate.task_objects({"opposites": split})["opposites"]
-    for doc, (context, answer) in zip(split["train"], evaluate.examples(task, list(split["train"])), strict=True):
+    task = task_objects({"opposites": split})["opposites"]
+    for doc, (context, answer) in zip(split["train"], training_pairs(task, list(split["train"])), strict=True):
         assert (context, answer) == (f"The opposite of {doc['word']} is", f" {doc['choices'][doc['answer']]}")
 
 
@@ -103,6 +103,6 @@ def test_a_name_that_is_taken_and_a_folder_without_tasks_are_refused(own, monkey
     with pytest.raises(ValueError, match="boolq: lm-eval or this repository has a task of that name"):
         asked("boolq")
     (tmp_path / "empty").mkdir()
-    monkeypatch.setenv(sources.OWN, str(tmp_path / "empty"))
+    monkeypatch.setenv(OWN, str(tmp_path / "empty"))
     with pytest.raises(ValueError, match="no task file .* in .*empty"):
         asked("opposites")

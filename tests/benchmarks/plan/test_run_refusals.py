@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from benchmarks import run
 from benchmarks.data import sources
+from benchmarks.data.tasks import OWN
 from benchmarks.models import assets
 
 
@@ -122,7 +123,7 @@ COMMANDS = re.findall(
 @pytest.mark.parametrize("arguments", COMMANDS)
 def test_what_the_readme_asks_of_a_few_tasks_can_be_run(command, monkeypatch, arguments):
     monkeypatch.chdir(run.ROOT)
-    monkeypatch.setenv(sources.OWN, "")  # so that what the command sets is taken back
+    monkeypatch.setenv(OWN, "")  # so that what the command sets is taken back
     with pytest.raises(pytest.fail.Exception, match="a bad request was run"):
         command(*shlex.split(arguments))
 

@@ -8,7 +8,7 @@ from synthetic_records import make_failed, make_record
 
 from reports.analysis.groups import make_groups
 from reports.analysis.tuning import tuning_rows, tuning_table
-from reports.render.table import markdown
+from results.table import markdown
 from results.tuning import HELD_OUT, best, grid, grid_id
 
 RATES = (1e-4, 3e-4, 1e-3)

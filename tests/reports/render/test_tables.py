@@ -16,9 +16,10 @@ from synthetic_records import TASKS, make_failed, make_record, make_run
 from reports.analysis import stats
 from reports.analysis.claims import judge, ledger_table, load_claims
 from reports.analysis.groups import make_groups
-from reports.render.table import Table, csv_text, html_table, latex, markdown
+from reports.render.table import csv_text, html_table, latex
 from reports.render.tables import compact_table, full_table, main_csv, main_tables, paired_table, terminal
 from results.metrics import macro_accuracy
+from results.table import Table, markdown
 
 
 def _group(records):

@@ -1,0 +1,47 @@
+"""lm-eval's results of a task -> Score: the headline metric, every other one, and an outcome for each document."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from results import Score
+
+INVALID = "[invalid]"  # what lm-eval's regex filter makes of an answer in which nothing matches
+
+
+def score(metric: str, results: Mapping[str, Any], samples: list[Mapping[str, Any]], written: bool = False) -> Score:
+    """Read lm-eval's result of one task, keys "metric,filter", as a Score. Raises ValueError without `metric`.
+
+    written: answers were generated; "unparseable" is then the share of those in which the filter found none.
+    """
+    # Of several readings of an answer, the first counts.
+    first = samples[0].get("filter", "none") if samples else "none"
+    samples = [sample for sample in samples if sample.get("filter", first) == first]
+    values = {key.split(",")[0]: value for key, value in results.items() if key.endswith(f",{first}")}
+    metrics = {key: float(value) for key, value in values.items() if _is_number(value)}
+    if written:
+        metrics["unparseable"] = sum(sample["filtered_resps"] == [INVALID] for sample in samples) / len(samples)
+    if metric not in metrics:
+        raise ValueError(f"metric {metric!r} is not reported; reported: {', '.join(sorted(metrics))}")
+    repeats: Counter[str] = Counter()
+    documents = []
+    for sample in samples:  # a data set may hold one document twice: the second gets a suffix
+        short = sample["doc_hash"][:12]
+        repeats[short] += 1
+        documents.append(short if repeats[short] == 1 else f"{short}.{repeats[short]}")
+    return Score(
+        metric=metric,
+        value=metrics[metric],
+        stderr=metrics.get(f"{metric}_stderr"),
+        count=len(samples),
+        all_metrics=metrics,
+        documents=tuple(documents),
+        outcomes=tuple(float(sample[metric]) for sample in samples),
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
