@@ -215,6 +215,8 @@ def print_list() -> None:
     for name, cls in registry.methods().items():
         print(f"  {name:18} {cls.summary} [{cls.source}]")
         print(f"  {'':18} {', '.join(f'{f.name}={_default(f.default)}' for f in dataclasses.fields(cls)) or '-'}")
+    for name, reason in registry.broken().items():
+        print(f"  {name:18} cannot be used: {reason}")
     print("profiles")
     for name, profile in PROFILES.items():
         print(f"  {name:18} {', '.join(f'{k}={v}' for k, v in dataclasses.asdict(profile).items())}")

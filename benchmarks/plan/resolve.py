@@ -228,11 +228,10 @@ def parse_revisions(text: str | None) -> dict[str, str]:
 
 def parse_methods(text: str | None) -> list[Method]:
     """Methods of a text like "lora:r=16:alpha=32,molora". Raises ValueError that says what is known."""
-    known = registry.methods()
     found = []
     for item in text.split(",") if text is not None else MAIN:
         name, *settings = item.strip().split(":")
-        cls = pick("method", name, known)
+        cls = registry.method(name)
         fields = {f.name: hint for f, hint in _fields(cls)}
         values = {}
         for setting in settings:
