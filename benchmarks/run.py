@@ -83,6 +83,8 @@ def print_list() -> None:
         fields = [f for f in dataclasses.fields(cls) if (f.name, f.default) != (BLOCKS, DEFAULT_TARGETS)]
         print(f"{'*' if name in MAIN else ' '} {name:18} {cls.summary} [{cls.source}]")
         print(f"  {'':18} {', '.join(f'{f.name}={_shown(f.default)}' for f in fields) or '-'}")
+    for name, reason in registry.broken().items():
+        print(f"  {name:18} cannot be used: {reason}")
     print("profiles")
     for name, profile in PROFILES.items():
         print(f"  {name:18} {', '.join(f'{k}={v}' for k, v in dataclasses.asdict(profile).items())}")

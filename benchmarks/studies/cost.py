@@ -23,7 +23,6 @@ from benchmarks.plan.parse import MAIN
 from benchmarks.plan.request import Request
 from benchmarks.plan.resolve import resolve
 from results import RunSpec
-from results.names import pick
 from results.store import SCRATCH, Store, folder_path
 
 BASE: Mapping[str, int] = {"width": 256, "layers": 4, "length": 64, "experts": 4, "rank": 8, "probe": 4}
@@ -114,7 +113,7 @@ def _defaults(method: str) -> dict[str, Any]:
 
 
 def _class(method: str) -> type[Method]:
-    return pick("method", method, registry.methods())
+    return registry.method(method)
 
 
 if __name__ == "__main__":
