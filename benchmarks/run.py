@@ -22,7 +22,7 @@ from benchmarks.plan.parse import MAIN
 from benchmarks.plan.profiles import PROFILES
 from benchmarks.plan.request import Request
 from benchmarks.plan.resolve import resolve
-from results.store import SCRATCH, Store
+from results.store import SCRATCH, Store, folder_path
 from smoe import DEFAULT_TARGETS
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -44,7 +44,7 @@ def main(
     tune_lr: Annotated[
         str | None, typer.Option("--tune-lr", help="Choose every method's rate from these: 1e-4,3e-4,1e-3.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the records.")] = SCRATCH,
+    out: Annotated[Path, typer.Option(parser=folder_path, help="Folder of the records.")] = SCRATCH,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan as JSON and run nothing.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="Print the suites and methods there are.")] = False,
     **request: Any,
@@ -83,6 +83,8 @@ def print_list() -> None:
         fields = [f for f in dataclasses.fields(cls) if (f.name, f.default) != (BLOCKS, DEFAULT_TARGETS)]
         print(f"{'*' if name in MAIN else ' '} {name:18} {cls.summary} [{cls.source}]")
         print(f"  {'':18} {', '.join(f'{f.name}={_shown(f.default)}' for f in fields) or '-'}")
+    for name, reason in registry.broken().items():
+        print(f"  {name:18} cannot be used: {reason}")
     print("profiles")
     for name, profile in PROFILES.items():
         print(f"  {name:18} {', '.join(f'{k}={v}' for k, v in dataclasses.asdict(profile).items())}")

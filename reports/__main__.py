@@ -15,12 +15,15 @@ from rich.console import Console
 
 from reports.analysis import stats
 from reports.analysis.groups import Group, MixedError, load_records, make_groups
+from results.spec import COST as COST_PROTOCOL
 from results.stability import STABILITY, Stability
 from results.store import RECORDS, Store
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "reports" / "out" / "main"
 PAPER = ROOT / "reports" / "out" / "paper"
+COST = ROOT / "reports" / "out" / "cost"
+COSTS = ROOT / "results" / "records" / "costs"
 README = ROOT / "README.md"
 
 app = typer.Typer(help="Tables and figures from records alone.", add_completion=False, no_args_is_help=False)
@@ -29,6 +32,8 @@ Records = Annotated[list[Path] | None, typer.Option("--records", help="Folder of
 Suite = Annotated[str | None, typer.Option(help="Only this suite.")]
 SplitBy = Annotated[list[str] | None, typer.Option("--split-by", help="One report for each value of this field.")]
 Allow = Annotated[list[str] | None, typer.Option("--allow", help="Field that may differ within a table.")]
+Images = Annotated[bool, typer.Option(help="Draw figures, not only their numbers.")]
+Vector = Annotated[bool, typer.Option("--vector", help="Draw every figure as SVG too, for print.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -44,7 +49,8 @@ def report(
         bool, typer.Option("--auto-split", help="Split by whatever may not be mixed, instead of refusing.")
     ] = False,
     columns: Annotated[str | None, typer.Option(help="Columns of the main table: macro,tasks,trainable_params")] = None,
-    images: Annotated[bool, typer.Option(help="Draw figures, not only their numbers.")] = True,
+    images: Images = True,
+    vector: Vector = False,
 ) -> None:
     """Redraw every table and figure into a folder a group."""
     if context.invoked_subcommand is not None:
@@ -56,10 +62,11 @@ def report(
     chosen = None if columns is None else [c.strip() for c in columns.split(",") if c.strip()]
     links = draw.record_links(groups, records or [RECORDS], out)
     measured = _stability(records or [RECORDS])
+    studies = "../studies" if out.resolve() == OUT else "studies"  # the committed ones have a folder of their own
     try:
         if check:
-            _finish(draw.check(groups, out, chosen, links, measured, images), out, "python -m reports")
-        folders = draw.draw(groups, out, chosen, images, links, measured)
+            _finish(draw.check(groups, out, chosen, links, measured, images, studies), out, "python -m reports")
+        folders = draw.draw(groups, out, chosen, _formats(images, vector), links, measured, studies)
         if out.resolve() == OUT and records is None and suite is None:
             draw.remove_stale(out, groups)
     except (ValueError, OSError) as error:
@@ -68,6 +75,7 @@ def report(
         print(f"{_shown(folder)}/main.md")
     if not folders:
         print(f"No record in {', '.join(_shown(f) for f in records or [RECORDS])}; wrote {_shown(out)}/README.md")
+    print(f"{_shown(out)}/index.html")
 
 
 @app.command()
@@ -78,7 +86,7 @@ def show(
     width: Annotated[int | None, typer.Option(help="Characters a line.")] = None,
 ) -> None:
     """Print the compact table of some records."""
-    from reports.render.tables import terminal
+    from reports.render.terminal import terminal
 
     try:
         wanted = json.loads(keys_from.read_text(encoding="utf-8")) if keys_from else keys.split(",") if keys else None
@@ -99,7 +107,7 @@ def show(
     # A pipe has no width of its own; a table folded to 80 columns would be hard to read and to search.
     size = width or (console.width if console.is_terminal else 200)
     console = Console(highlight=False, width=size)
-    console.print(terminal(found, size))
+    console.print(terminal(found, size, bold=console.is_terminal))
 
 
 @app.command()
@@ -158,24 +166,54 @@ def paper(
     suite: Suite = None,
     split_by: SplitBy = None,
     allow: Allow = None,
-    images: Annotated[bool, typer.Option(help="Draw figures, not only their numbers.")] = True,
+    images: Images = True,
+    vector: Vector = False,
     check: Annotated[bool, typer.Option("--check", help="Compare with a redraw; exit 1 on a difference.")] = False,
 ) -> None:
     """The set of tables and figures of the LoRA-SMoE paper, each with the records it came from."""
-    from reports.figures.paper import check_paper, draw_paper
+    from reports.render.paper import check_paper, draw_paper
 
     _keep_committed(records, out, PAPER, check)
     groups = _groups(records, suite, split_by, allow)
+    # The committed set stands beside the committed main report and links to it; any other has figures of its own.
+    main_report = f"../{OUT.name}" if out.resolve() == PAPER and not split_by else None
     try:
         if check:
-            _finish(check_paper(groups, out, images), out, "python -m reports paper")
-        folders = draw_paper(groups, out, images)
+            _finish(check_paper(groups, out, images, main_report), out, "python -m reports paper")
+        folders = draw_paper(groups, out, _formats(images, vector), main_report)
     except (ValueError, OSError) as error:
         _refuse(str(error))
     for folder in folders:
         print(f"{_shown(folder)}/paper.md")
     if not folders:
         print("No record: python -m benchmarks.run --profile paper makes them.")
+
+
+@app.command()
+def cost(
+    records: Annotated[
+        Path, typer.Option(help="Folder of cost records.", show_default="results/records/costs")
+    ] = COSTS,
+    out: Annotated[
+        Path, typer.Option(help="Folder to draw into, or to check.", show_default="reports/out/cost")
+    ] = COST,
+    images: Images = True,
+    vector: Vector = False,
+    check: Annotated[bool, typer.Option("--check", help="Compare with a redraw; exit 1 on a difference.")] = False,
+) -> None:
+    """How time and memory grow with width, depth, length, experts and rank, beside what arithmetic says."""
+    from reports.analysis.cost_laws import laws
+    from reports.render.cost import check_costs, draw_costs
+
+    measured = [r for r in Store(records).all() if r.spec.protocol == COST_PROTOCOL and r.status == "done"]
+    try:
+        fitted = laws(measured)
+    except ValueError as error:
+        _refuse(f"{records.name}: {error}")
+    if check:
+        _finish(check_costs(fitted, measured, out, images), out, "python -m reports cost")
+    draw_costs(fitted, measured, out, _formats(images, vector))
+    print(f"{_shown(out)}/cost.md")
 
 
 @app.command()
@@ -189,26 +227,17 @@ def power(
     chance: Annotated[float, typer.Option("--power", help="Wanted chance of finding it.")] = stats.POWER,
 ) -> None:
     """How many documents and seeds a claim of this size needs."""
+    from reports.render.power import power_text
+
     try:
-        delta, share, deviation = difference / 100, discordance / 100, seed_deviation / 100
-        if not 0 < alpha < 1 or not 0 < chance < 1 or deviation < 0:
-            raise ValueError("alpha and power lie between 0 and 1, a deviation is not negative")
-        fixed = stats.documents_needed(delta, share, alpha=alpha, power=chance)
-        least = stats.seeds_needed(delta, deviation, alpha, chance) if deviation else 1
-        many = "s" if least > 1 else ""
-        print(
-            f"To find a difference of {difference:g} points with power {chance:.0%} in a two-sided {alpha:.0%} test,\n"
-            f"when exactly one of two methods is right on {discordance:g}% of the documents:\n\n"
-            f"  between two trained models    {fixed:>9,} documents over all tasks\n"
-            f"  between two methods           at least {least} seed{many} of each "
-            f"(SD over seeds {seed_deviation:g} points)\n"
-        )
-        for seeds in sorted({least, least + 1, 2 * least, 4 * least} if deviation else ()):
-            needed = stats.documents_needed(delta, share, seeds, deviation, alpha, chance)
-            text = "no number of documents is enough" if needed is None else f"{needed:>9,} documents"
-            print(f"  with {seeds:>4} of each              {text}")
+        print(power_text(difference, discordance, seed_deviation, alpha, chance))
     except ValueError as error:
         _refuse(str(error))
+
+
+def _formats(images: bool, vector: bool) -> tuple[str, ...]:
+    """The formats that figures are drawn in."""
+    return (("png", "svg") if vector else ("png",)) if images else ()
 
 
 def _keep_committed(records: list[Path] | None, out: Path, committed: Path, check: bool) -> None:
@@ -237,7 +266,7 @@ def _groups(
 
 def _stability(folders: list[Path]) -> list[Stability]:
     """The committed measurements for the committed records; for others those in a folder below."""
-    from reports.figures.studies import load_stability
+    from reports.figures.stability import load_stability
 
     own = [STABILITY if folder.resolve() == RECORDS else folder / STABILITY.name for folder in folders]
     try:

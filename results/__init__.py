@@ -1,6 +1,6 @@
 """What was asked and what was measured: spec, record, metrics, store.
 
-Standard library only, so that a report can be redrawn on any machine from the JSON alone.
+Beside the standard library pydantic alone, so that a report can be redrawn on any machine from the JSON.
 """
 
 from results.record import Cost, Parameters, Record, RunSpec, Score

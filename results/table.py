@@ -5,6 +5,7 @@ Cells are text, ready to show. What only the reports write (HTML, LaTeX, CSV) is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,14 +31,14 @@ class Table:
 def markdown(table: Table, heading: str = "##") -> str:
     """Write a GitHub table with its title above and its notes below; cells may hold anything, HTML included."""
     rule = [":---" if i in table.text_columns else "---:" for i in range(len(table.columns))]
-    lines = [_line(map(_escape, table.columns)), _line(rule)]
+    lines = [_line(map(escape_markdown, table.columns)), _line(rule)]
     for r, row in enumerate(table.rows):
-        cells = [_escape(cell) for cell in row]
+        cells = [escape_markdown(cell) for cell in row]
         lines.append(_line(f"**{c}**" if (r, i) in table.bold else c for i, c in enumerate(cells)))
     if not table.rows:
         lines = ["Nothing to show: no finished record."]
-    title = f"{heading} {table.title}\n\n" if table.title else ""
-    return title + "\n".join(lines) + "\n" + "".join(f"\n{note}\n" for note in table.notes)
+    title = f"{heading} {escape_markdown(table.title)}\n\n" if table.title else ""
+    return title + "\n".join(lines) + "\n" + "".join(f"\n{escape_markdown(note)}\n" for note in table.notes)
 
 
 def plain_markdown(table: Table, rule: str = " --- ") -> str:
@@ -90,5 +91,11 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _escape(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+def escape_markdown(text: str) -> str:
+    """Return the text in one line that GitHub's Markdown shows as it is: no tag, link, emphasis, code or list in it."""
+    text = " ".join(str(text).split())
+    text = re.sub(r"&(?=#?\w)", "&amp;", text).replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"[\\`*|~]|\](?=[(\[:])", r"\\\g<0>", text)  # a bracket alone is no link
+    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\_", text)  # inside a word an underscore is no emphasis
+    text = re.sub(r"^([#+=-])(?![\w.])", r"\\\1", text)  # what begins a heading, a list or a rule
+    return re.sub(r"^(\d+)([.)])(?=\s)", r"\1\\\2", text)

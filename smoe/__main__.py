@@ -58,11 +58,7 @@ def score(
         raise ValueError(f"dtype {dtype!r} is not one of float32, bfloat16")
     if mode not in MODES:
         raise ValueError(f"mode {mode!r} is not one of {', '.join(MODES)}")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {device!r} cannot be used: {error}") from error
+    device = usable_device(device)
     out.parent.mkdir(parents=True, exist_ok=True)
     drawn = draw(read_lines(data), samples, seed)
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -72,9 +68,9 @@ def score(
     wanted = targets if targets in ("", ALL_LINEAR) else [name.strip() for name in targets.split(",")]
     facts: dict[str, Any] = {"seed": seed, "dtype": dtype, "shapes": block_shapes(network, wanted or None)}
     unfinished = out.with_name(out.name + ".part")
-    found = Sensitivity.load(unfinished) if unfinished.exists() else None
-    if found:
-        console.print(f"{unfinished} has {', '.join(found.values)} already; delete it to score all tasks anew")
+    earlier = Sensitivity.load(unfinished) if unfinished.exists() else None
+    if earlier:
+        console.print(f"{unfinished} has {', '.join(earlier.values)} already; delete it to score all tasks anew")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         step = bar.add_task("samples", total=sum(map(len, drawn.values())))
@@ -86,7 +82,7 @@ def score(
                 mode=mode,
                 metadata=facts,
                 progress=lambda done, total: bar.update(step, completed=done, total=total),
-                resume=found,
+                resume=earlier,
                 after_task=lambda finished: finished.save(unfinished),
             )
         except KeyboardInterrupt:
@@ -96,6 +92,18 @@ def score(
     measured.save(out)
     unfinished.unlink(missing_ok=True)
     console.print(f"scores of {len(facts['shapes'])} blocks on {len(probe)} tasks: {out}")
+
+
+def usable_device(device: str) -> str:
+    """Return the device asked for, or the one there is for "". Raises ValueError where it cannot be used."""
+    import torch
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device!r} cannot be used: {error}") from error
+    return device
 
 
 @app.command("allocate")

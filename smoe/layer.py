@@ -23,7 +23,7 @@ A is stacked to (E r, I) with the router's E rows under it, B to (O, E r):
     [h | z] = x [A; R]^T        h' = h, each expert's r columns times its gate        y = x W^T + h' B^T
 
 so there is no loop over experts, no gather and no wait for the device, for any E and any top-k. Released mixtures of
-LoRA experts loop; the loop is kept as the oracle in tests/oracles.py.
+LoRA experts loop; the tests hold the layer to such a loop.
 
 Departures from PEFT's LoRA: the products run in the dtype of the input (adapter weights are cast to it), where PEFT
 casts the input to the fp32 of the adapter: faster and leaner on a bf16 model, equal on an fp32 one. The router sees

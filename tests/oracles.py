@@ -50,25 +50,6 @@ def switch_balance(probabilities: torch.Tensor, top_k: int = 1) -> float:
     return experts * sum(f * p for f, p in zip(sent, probabilities.mean(0).tolist(), strict=True))
 
 
-class LoopOverExperts(nn.Module):
-    """The layer as released mixtures of LoRA experts compute it: one small product per expert, then a weighted sum."""
-
-    def __init__(self, base: nn.Linear, experts: int, r: int = 8, alpha: float = 16, dropout: float = 0.05) -> None:
-        super().__init__()
-        self.base, self.scaling, self.dropout = base, alpha / r, nn.Dropout(dropout)
-        kind = {"bias": False, "dtype": base.weight.dtype}
-        self.router = nn.Linear(base.in_features, experts, **kind)
-        self.A = nn.ModuleList(nn.Linear(base.in_features, r, **kind) for _ in range(experts))
-        self.B = nn.ModuleList(nn.Linear(r, base.out_features, **kind) for _ in range(experts))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y, dropped = self.base(x), self.dropout(x)
-        gates = torch.softmax(self.router(dropped).float(), -1).to(x.dtype)
-        for e, (a, b) in enumerate(zip(self.A, self.B, strict=True)):
-            y = y + self.scaling * gates[..., e : e + 1] * b(a(dropped))
-        return y
-
-
 def sensitivity_of_samples(
     model: nn.Module, blocks: list[str], samples: list[tuple[list[int], list[int]]]
 ) -> dict[str, list[float]]:

@@ -18,7 +18,7 @@ ALLOCATORS = ("lora-smoe", "molora", "mola", "alphalora", "random-experts", "inv
 def make_spec(**changes: Any) -> RunSpec:
     fields: dict[str, Any] = {
         "suite": "commonsense", "tasks": TASKS, "method": "lora", "hyperparameters": {"r": 8, "alpha": 16},
-        "model": "smollm2-135m", "source": "embedded", "protocol": "loglik", "mixture": "equal", "seed": 0,
+        "model": "smollm2-135m", "source": "embedded", "protocol": "loglik", "task_shares": "equal", "seed": 0,
         "data_seed": 0, "train_documents": 640, "epochs": 1.0, "batch_size": 16, "learning_rate": 1e-3,
         "warmup_fraction": 0.1, "weight_decay": 0.0, "max_length": 256, "probe_documents": 8, "evaluation_limit": 16,
         "evaluation_batch_size": 16, "dtype": "bfloat16", "device": "cpu",

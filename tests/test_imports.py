@@ -15,11 +15,14 @@ ALLOWED = {
     "smoe": {"aenum", "peft", "torch", "transformers"},
     "baselines": {"peft", "smoe", "torch"},
     "benchmarks": {
-        "accelerate", "baselines", "datasets", "peft", "results", "rich", "smoe", "tokenizers", "torch",
+        "accelerate", "baselines", "datasets", "peft", "pydantic", "results", "rich", "smoe", "tokenizers", "torch",
         "transformers", "typer",
     },
-    "results": set(),
-    "reports": {"jinja2", "matplotlib", "numpy", "pandas", "results", "rich", "scipy", "statsmodels", "typer", "yaml"},
+    "results": {"pydantic"},
+    "reports": {
+        "PIL", "jinja2", "markupsafe", "matplotlib", "numpy", "pandas", "results", "rich", "scipy", "statsmodels",
+        "typer", "yaml",
+    },
 }  # fmt: skip
 FURTHER = {
     "smoe/__main__.py": DRAWING,
@@ -102,3 +105,37 @@ def test_the_gate_imports_nothing_else_of_benchmarks_and_compare_alone_imports_t
 def test_the_walk_sees_imports_wherever_they_stand():
     source = "import a.b as c\ndef f():\n    from d.e import g\n    importlib.import_module('h.i')\nfrom . import j\n"
     assert sorted(imported(source)) == [(1, "a"), (3, "d"), (4, "h"), (5, ".")]
+
+
+# Inside benchmarks/: a room -> the rooms that it may not import. Nobody imports what is for offline nodes.
+ROOMS = sorted(f.parent.name for f in (ROOT / "benchmarks").glob("*/__init__.py"))
+CLOSED = {
+    "models": {"data", "gate", "jobs", "plan", "speed", "studies"},
+    **{room: {"gate", "speed", "studies"} for room in ("data", "plan", "jobs")},
+}
+
+
+def rooms_imported(file: Path) -> set[str]:
+    """Rooms of benchmarks/ that a file imports from, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "benchmarks":
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("benchmarks."):
+            names.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            names |= {a.name.split(".")[1] for a in node.names if a.name.startswith("benchmarks.")}
+    return names & set(ROOMS)
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room != "offline"])
+def test_a_room_of_benchmarks_imports_none_that_is_closed_to_it(room):
+    closed = CLOSED.get(room, set()) | {"offline"}
+    files = (ROOT / "benchmarks" / room).rglob("*.py")
+    assert {f.name: rooms_imported(f) & closed for f in files if rooms_imported(f) & closed} == {}
+
+
+def test_no_command_beside_the_rooms_imports_offline_and_compare_alone_imports_the_gate():
+    users = {f.name: rooms_imported(f) for f in (ROOT / "benchmarks").glob("*.py")}
+    assert [name for name, rooms in users.items() if "offline" in rooms] == []
+    assert [name for name, rooms in users.items() if "gate" in rooms] == ["compare.py"]

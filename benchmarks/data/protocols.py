@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.data import synthetic, training
 from benchmarks.data.examples import Example
 from results import RunSpec
-from results.record import COST
+from results.spec import COST
 
 Data = Callable[[RunSpec, Any, dict[str, Any]], tuple[dict[str, Any], dict[str, list[Example]]]]
 

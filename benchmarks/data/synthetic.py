@@ -26,7 +26,7 @@ def sizes(spec: RunSpec) -> dict[str, int]:
 
 def data(spec: RunSpec, tokenizer: Any, description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[Example]]]:
     """Return no task of lm-eval, and the training examples of each task; describes these in `description`."""
-    counts = shares(sizes(spec), spec.train_documents, spec.mixture)
+    counts = shares(sizes(spec), spec.train_documents, spec.task_shares)
     examples = {t: _sample(spec, t, "train", counts[t], len(tokenizer)) for t in spec.trained_tasks}
     for task, own in examples.items():
         description[task] = {

@@ -26,7 +26,7 @@ def training_data(
     if sources.own_files(spec.tasks) != spec.own_tasks:
         raise ValueError(f"the files of one's own tasks changed after the run was planned, or {tasks.OWN} is not set")
     splits = sources.splits(spec.source, spec.tasks, spec.split, spec.revisions)
-    counts = examples.shares({n: len(s["train"]) for n, s in splits.items()}, spec.train_documents, spec.mixture)
+    counts = examples.shares({n: len(s["train"]) for n, s in splits.items()}, spec.train_documents, spec.task_shares)
     splits = {name: splits[name] for name in spec.trained_tasks}
     for split in splits.values():
         limit = min(spec.evaluation_limit or len(split["evaluate"]), len(split["evaluate"]))

@@ -31,7 +31,7 @@ from benchmarks.gate.render import JUnit, Markdown, refuse, report
 from results import Record
 from results.environment import ROOT, git_state
 from results.record import RecordError
-from results.store import StoreError, publish
+from results.store import StoreError, publish, record_files
 
 BASELINE = ROOT / "results" / "records" / "baseline"
 OPTIONS = ("--suite", "commonsense", "--train-documents", "32", "--limit", "2", "--allocator", "mapped")
@@ -142,7 +142,7 @@ def replace_baseline(folder: Path, records: Sequence[Record]) -> None:
         if record.status != "done":
             raise StoreError(f"{record.key} failed: {record.error}")
     kept = {publish(record, folder) for record in records}
-    for old in set(folder.glob("*.json")) - kept:
+    for old in set(record_files(folder)) - kept:
         old.unlink()
     print(f"{len(kept)} records in {folder}")
 

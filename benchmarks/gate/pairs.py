@@ -17,10 +17,11 @@ from typing import Any
 
 from results import Record, RunSpec
 from results.environment import fingerprint
+from results.pack import PACKS, SUFFIX
 from results.record import RecordError
-from results.store import read
+from results.store import read, read_packed, record_files
 
-_SPEC_FINGERPRINT = ("device", "dtype", "protocol", "source", "revisions", "own_tasks", "allocator", "compiled")
+_SPEC_FINGERPRINT = ("device", "dtype", "protocol", "source", "revisions", "own_tasks", "malloc", "compiled")
 _OWN = ("method", "hyperparameters", "learning_rate", "probe_documents")  # may differ from the reference's
 
 
@@ -44,11 +45,14 @@ class IncomparableError(ValueError):
 
 
 def load(place: Path) -> list[Record]:
-    """Read the records of a folder, or the one of a file; none is moved or changed. Raises RecordError or OSError."""
-    files = sorted(place.glob("*.json")) if place.is_dir() else [place]
-    if not files:
+    """Read the records of a folder, or of a file or pack; none is moved or changed. Raises RecordError or OSError."""
+    if not place.is_dir():
+        return list(read_packed(place)) if place.name.endswith(SUFFIX) else [read(place)]
+    records = {r.key: r for pack in sorted(place.glob(PACKS)) for r in read_packed(pack)}
+    records |= {r.key: r for r in map(read, record_files(place))}
+    if not records:
         raise RecordError(f"{place}: no record there")
-    return [read(file) for file in files]
+    return [records[key] for key in sorted(records)]
 
 
 def match(base: Sequence[Record], new: Sequence[Record]) -> dict[str, Row]:

@@ -17,7 +17,7 @@ from scipy.stats import permutation_test
 from benchmarks.gate.findings import Limits, judge, percent, points
 from benchmarks.gate.pairs import Row, comparison_key, is_repeatable, medians
 from results.metrics import wall_seconds
-from results.record import COST
+from results.spec import COST
 
 TIMED = ("allocate", "train", "evaluate")  # loading depends on what the disk has cached
 

@@ -7,6 +7,7 @@ stopped on the way out. Two runs over one folder share the work: a job that anot
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -18,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from results import Record, RunSpec
-from results.environment import private_command
+from results.environment import SHARED, shared_machine
+from results.private import private_command
 from results.store import Store
 
 Progress = Callable[[str, int, int], None]  # (phase, done, total)
@@ -26,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "SMOE_COMMAND"  # the command line the user gave, for the child's record
 WAIT_SECONDS = 1.0  # between two looks at a job that another run has in hand
 GRACE_SECONDS = 5.0  # for a child to end by itself
-# By RunSpec.allocator: what a child's C library is told. By default blocks come from a heap, whose gaps hang on
+# By RunSpec.malloc: what a child's C library is told. By default blocks come from a heap, whose gaps hang on
 # small things: peaks of one job differ by 2 to 4%. A large block with a mapping of its own leaves at once what it
 # took, but the system has to clear its pages anew each time.
 ALLOCATORS = {
@@ -52,13 +54,14 @@ class LocalProcesses:
 
         started: called with a spec when its turn comes; what it returns is told the job's progress.
         """
+        shared = _shared_at_start()
         for spec in specs:
             progress = started(spec)
             with self._claim(spec.key, progress):
-                record = self.store.find(spec) or self._run(spec, progress)
+                record = self.store.find(spec) or self._run(spec, progress, shared)
             yield record
 
-    def _run(self, spec: RunSpec, progress: Progress) -> Record:
+    def _run(self, spec: RunSpec, progress: Progress, shared: bool | None) -> Record:
         folder = self.store.folder / "logs"
         folder.mkdir(parents=True, exist_ok=True)
         spec_file, log_file = folder / f"{spec.key}.spec.json", folder / f"{spec.key}.log"
@@ -80,7 +83,8 @@ class LocalProcesses:
                 start_new_session=True,
                 env={
                     **os.environ,
-                    **ALLOCATORS[spec.allocator],
+                    **({} if shared is None else {SHARED: str(int(shared))}),
+                    **ALLOCATORS[spec.malloc],
                     COMMAND: json.dumps(private_command(sys.argv)),
                     "TOKENIZERS_PARALLELISM": "false",
                     "PYTHONPATH": _path(),
@@ -141,6 +145,12 @@ class LocalProcesses:
                     progress("waiting for another run", 0, 1)
                     time.sleep(WAIT_SECONDS)
             yield
+
+
+@functools.cache
+def _shared_at_start() -> bool | None:
+    """Look once, before this process's own jobs are load."""
+    return shared_machine()
 
 
 def _path() -> str:

@@ -35,7 +35,7 @@ def job(spec: RunSpec, progress: Progress, draft: Record) -> Record:
     leaves what it had measured.
     """
     costs: dict[str, Cost | None] = draft.costs  # type: ignore[assignment]
-    method = pick("method", spec.method, registry.methods())(**spec.hyperparameters)
+    method = registry.method(spec.method)(**spec.hyperparameters)
     asked = protocol(spec.protocol)
 
     progress("load", 0, 1)

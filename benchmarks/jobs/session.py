@@ -56,7 +56,7 @@ def preflight(specs: Sequence[RunSpec]) -> None:
         asked = (spec.source, spec.tasks, spec.split, spec.train_documents)
         if asked not in sizes:
             sizes[asked] = protocol(spec.protocol).sizes(spec)
-        counts = examples.shares(sizes[asked], spec.train_documents, spec.mixture)
+        counts = examples.shares(sizes[asked], spec.train_documents, spec.task_shares)
         method = registry.methods()[spec.method](**spec.hyperparameters)
         documents = sum(counts[task] for task in spec.trained_tasks)
         steps = batches.num_optimizer_steps(documents, spec.batch_size, spec.epochs)
@@ -65,6 +65,8 @@ def preflight(specs: Sequence[RunSpec]) -> None:
 
 def run(specs: Sequence[RunSpec], store: Store) -> int:
     """Run what is not finished. Returns the number of failed jobs; raises SystemExit where it had to stop."""
+    for spec in specs:
+        store.quarantine(spec.key)  # what is there and no record would be overwritten
     display = Display(specs, {s.key for s in specs if store.find(s)}, _estimates(specs, store.all()))
     failed = 0
     try:
@@ -94,7 +96,7 @@ def report(specs: Sequence[RunSpec], store: Store) -> bool:
     """Print the table and draw the report by the reports' own commands, which need records alone; False: one failed."""
     here, folder = [sys.executable, "-m"], store.folder.resolve()
     if not specs[0].scored:
-        laws = ["reports.analysis.cost_laws", "--records", str(folder), "--out", str(folder / "laws")]
+        laws = ["reports", "cost", "--records", str(folder), "--out", str(folder / "laws")]
         return subprocess.run([*here, *laws], cwd=ROOT).returncode == 0
     with tempfile.NamedTemporaryFile("w", suffix=".json") as keys:
         json.dump([s.key for s in specs], keys)
@@ -102,7 +104,7 @@ def report(specs: Sequence[RunSpec], store: Store) -> bool:
         show = ["reports", "show", "--records", str(folder), "--keys-from", keys.name]
         shown = subprocess.run([*here, *show], cwd=ROOT)
     committed = folder == RECORDS
-    out = ROOT / "reports" / "out" if committed else folder / "report"
+    out = ROOT / "reports" / "out" / "main" if committed else folder / "report"
     draw = ["reports", "--records", str(folder), "--out", str(out), *([] if committed else ["--auto-split"])]
     drawn = subprocess.run([*here, *draw], cwd=ROOT)
     return shown.returncode == drawn.returncode == 0

@@ -41,7 +41,7 @@ def check(name: str) -> None:
     if name.startswith(RANDOM):
         architectures.config(name)
         return
-    if name in (EMBEDDED, TINY) or Path(name).exists():
+    if name in (EMBEDDED, TINY) or Path(name).expanduser().exists():
         return
     if name.endswith(".gguf") or name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise unknown("model (or no such folder or file)", name, (EMBEDDED, TINY))
@@ -154,6 +154,8 @@ def _quantized(quantize: str, dtype: str, device: str) -> dict[str, Any]:
 def _folder(name: str) -> str:
     if name == EMBEDDED:
         return str(assets.embedded_model())
+    if name.startswith("~"):  # as records name what lies below the home folder
+        name = str(Path(name).expanduser())
     if Path(name).is_file() and name.endswith(".gguf"):
         return str(assets.converted(Path(name)))
     return name

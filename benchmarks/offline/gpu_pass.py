@@ -26,8 +26,8 @@ import typer
 
 from benchmarks.jobs.executors import ROOT, interruptible, stop
 from benchmarks.offline.gpu_summary import summary
-from results.environment import private_command
 from results.names import unknown
+from results.private import private_command
 
 REHEARSAL = "SMOE_REHEARSE"  # set for tests marked gpu, which then run on the CPU
 RECORDS = "records.tar.xz"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -13,15 +12,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from baselines.method import Method
 from benchmarks import registry
 from benchmarks.plan.errors import BOUNDS, sentence
-from results.names import pick, unknown
+from results.names import unknown
 
 MAIN = ("frozen", "lora", "molora", "adalora", "lora-smoe")  # the methods of a run that names none
 
 
 def parse_methods(text: str | None) -> list[Method]:
     """Return the methods of a text like "lora:r=16:alpha=32,molora". Raises ValueError that says what is known."""
-    classes = registry.methods()
-    methods = [_method(item.strip(), classes) for item in (text.split(",") if text is not None else MAIN)]
+    methods = [_method(item.strip()) for item in (text.split(",") if text is not None else MAIN)]
     if len(set(map(repr, methods))) != len(methods):
         raise ValueError(f"methods {text!r} names one twice")
     return methods
@@ -53,10 +51,10 @@ def parse_revisions(text: str | None) -> dict[str, str]:
     return commits
 
 
-def _method(item: str, classes: Mapping[str, type[Method]]) -> Method:
+def _method(item: str) -> Method:
     """Return the method of one item, as in "lora:r=16:alpha=32"."""
     name, *settings = item.split(":")
-    cls = pick("method", name, classes)
+    cls = registry.method(name)
     hints = typing.get_type_hints(cls, include_extras=True)
     types_by_field = {f.name: hints[f.name] for f in dataclasses.fields(cls)}
     values: dict[str, Any] = {}

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks.models import load as models
+from benchmarks.models.load import DTYPES, EMBEDDED
 from benchmarks.speed import record
 from benchmarks.speed.ratios import Ratio, table
 from benchmarks.speed.setting import Setting
@@ -22,9 +22,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     only: Annotated[str | None, typer.Option(help=f"Some of {', '.join(SUBJECTS)}, with commas. [all]")] = None,
-    model: Annotated[str, typer.Option(help="As in benchmarks.run; tiny needs no data.")] = models.EMBEDDED,
+    model: Annotated[str, typer.Option(help="As in benchmarks.run; tiny needs no data.")] = EMBEDDED,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help=f"{', '.join(models.DTYPES)}.")] = "bfloat16",
+    dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}.")] = "bfloat16",
     width: Annotated[int, typer.Option(help="Of the single layer.")] = Setting.width,
     tokens: Annotated[int, typer.Option(help="That the single layer sees.")] = Setting.tokens,
     effort: Annotated[float, typer.Option(help="Multiplies the rounds of every comparison.")] = 1.0,

@@ -6,7 +6,6 @@ PEFT keeps adapters in fp32 and casts the input to it; LoRA held in bf16 is meas
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +15,8 @@ from torch import nn
 
 from benchmarks.models.load import DTYPES
 from benchmarks.speed.ratios import Ratio, SideBySide, Subject, Target, ratio
+from benchmarks.speed.rivals import LoopOverExperts
 from benchmarks.speed.setting import Setting
-from results.environment import ROOT
 from smoe import SMoEConfig
 
 EXPERTS, R, ALPHA = 8, 8, 16
@@ -55,7 +54,7 @@ def prepare(setting: Setting) -> Subject:
 
     lora = LoraConfig(r=R, lora_alpha=ALPHA, target_modules=["proj"])
     experts = SMoEConfig(r=R, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=["proj"], num_experts=EXPERTS)
-    loop = _loop_over_experts(base().requires_grad_(False), EXPERTS, r=R, alpha=ALPHA, dropout=0.0)
+    loop = LoopOverExperts(base().requires_grad_(False), EXPERTS, r=R, alpha=ALPHA, dropout=0.0)
     layers = {
         "smoe": tuned(experts),
         "lora": tuned(lora),
@@ -75,12 +74,3 @@ def prepare(setting: Setting) -> Subject:
         ]
 
     return Subject(contest, setting.rounds(40), rows)
-
-
-def _loop_over_experts(*args: Any, **kwargs: Any) -> nn.Module:
-    """The tests' oracle, read from its file: tests are not a package."""
-    spec = importlib.util.spec_from_file_location("smoe_oracles", ROOT / "tests" / "oracles.py")
-    assert spec is not None and spec.loader is not None
-    oracles = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(oracles)
-    return oracles.LoopOverExperts(*args, **kwargs)

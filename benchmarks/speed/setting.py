@@ -19,7 +19,8 @@ from benchmarks.data import batches
 from benchmarks.data.examples import Example
 from benchmarks.data.training import training_data
 from benchmarks.jobs.train import train
-from benchmarks.models import load as models
+from benchmarks.models.load import EMBEDDED, TINY, skeleton
+from benchmarks.models.load import load as load_model
 from benchmarks.plan import match
 from benchmarks.plan.request import Request
 from benchmarks.plan.resolve import resolve
@@ -44,7 +45,7 @@ class Setting:
     """Sizes of a run. The model `tiny` gets random token sequences, so that a smoke run needs no data."""
 
     device: str = "cpu"
-    model: str = models.EMBEDDED
+    model: str = EMBEDDED
     dtype: str = "bfloat16"
     width: int = 2048  # of the single layer
     tokens: int = 1024  # that it sees
@@ -58,12 +59,12 @@ class Setting:
 
     def _model_and_tokenizer(self) -> tuple[Any, Any]:
         logging.disable_progress_bar()
-        return models.load(self.model, self.dtype, self.device)
+        return load_model(self.model, self.dtype, self.device)
 
     @cached_property
     def examples(self) -> dict[str, list[Example]]:
         """The training documents of `--profile full`, by task."""
-        if self.model == models.TINY:
+        if self.model == TINY:
             rng = random.Random(0)
             return {
                 f"task{t}": [Example("", tuple(rng.choices(range(256), k=8 + n)), 2, False) for n in range(4)]
@@ -105,7 +106,7 @@ def trainable(model: Any) -> int:
 def matched_lora(setting: Setting) -> Lora:
     """LoRA of the rank whose trainable parameters come nearest to the allocation's."""
     lora = Lora()
-    shapes = own_shapes(match.shapes_of(models.skeleton(setting.model)), lora.target_modules)
+    shapes = own_shapes(match.shapes_of(skeleton(setting.model)), lora.target_modules)
     wanted = sum(block_params(shapes[block], experts, LoraSMoE.r) for block, experts in setting.experts.items())
     rank = nearest_rank(lambda r: sum(lora.block_params(shape, r) for shape in shapes.values()), wanted)
     return Lora(r=rank, alpha=2 * rank)

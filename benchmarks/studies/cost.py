@@ -23,8 +23,7 @@ from benchmarks.plan.parse import MAIN
 from benchmarks.plan.request import Request
 from benchmarks.plan.resolve import resolve
 from results import RunSpec
-from results.names import pick
-from results.store import SCRATCH, Store
+from results.store import SCRATCH, Store, folder_path
 
 BASE: Mapping[str, int] = {"width": 256, "layers": 4, "length": 64, "experts": 4, "rank": 8, "probe": 4}
 AXES: Mapping[str, tuple[int, ...]] = {
@@ -49,7 +48,7 @@ def main(
     seeds: Annotated[str, typer.Option(help="Repeats.")] = "0",
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    out: Annotated[Path, typer.Option(help="Folder of the records.")] = SCRATCH / "cost",
+    out: Annotated[Path, typer.Option(parser=folder_path, help="Folder of the records.")] = SCRATCH / "cost",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan as JSON and run nothing.")] = False,
 ) -> None:
     """Measure every method at every point, then draw the laws."""
@@ -114,7 +113,7 @@ def _defaults(method: str) -> dict[str, Any]:
 
 
 def _class(method: str) -> type[Method]:
-    return pick("method", method, registry.methods())
+    return registry.method(method)
 
 
 if __name__ == "__main__":

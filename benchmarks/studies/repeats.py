@@ -33,10 +33,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     times: Annotated[int, typer.Option(help="Repeats of the job.")] = 5,
     method: Annotated[str, typer.Option(help="As in benchmarks.run, with settings.")] = "lora",
-    model: Annotated[str, typer.Option(help="As in benchmarks.run.")] = models.EMBEDDED,
+    model: Annotated[str, typer.Option(help="As in benchmarks.run.")] = EMBEDDED,
     train_documents: Annotated[int, typer.Option(help="Over all tasks.")] = 32,
     limit: Annotated[int, typer.Option(help="Evaluation documents a task.")] = 2,
-    dtype: Annotated[str, typer.Option(help=f"{', '.join(models.DTYPES)}.")] = Request.dtype,
+    dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}.")] = Request.dtype,
     allocator: Annotated[str, typer.Option(help="As in benchmarks.run.")] = "mapped",
     out: Annotated[Path | None, typer.Option(help="JSON file of every figure.")] = None,
 ) -> None:

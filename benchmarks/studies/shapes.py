@@ -30,7 +30,9 @@ from benchmarks import registry
 from benchmarks.data import batches
 from benchmarks.data.examples import Example
 from benchmarks.jobs.meter import measure
-from benchmarks.models import load as models
+from benchmarks.models.load import RANDOM, skeleton
+from benchmarks.models.load import count as count_parameters
+from benchmarks.models.load import load as load_model
 from benchmarks.plan import match
 from benchmarks.plan.device import check_compiler
 from benchmarks.plan.parse import parse_methods
@@ -130,14 +132,14 @@ def measured(name: str, method: Method, sizes: Sizes, device: str) -> dict[str, 
     """Cost of the allocation, and of a training step at every batch size; an "error" in place of what failed."""
     found: dict[str, Any] = {"allocate": None, "trainable_params": None, "steps": {}, "error": None}
     try:
-        (method,) = match.sized([method], "params", match.shapes_of(models.skeleton(name)))
-        model = models.load(name, sizes.dtype, device)[0]
+        (method,) = match.sized([method], "params", match.shapes_of(skeleton(name)))
+        model = load_model(name, sizes.dtype, device)[0]
         probe = _probe(sizes, device)
         set_seed(0)
         with measure(device) as meter:
             attached = method.attach(model, probe, PLANNED)
         found["allocate"] = asdict(meter.cost)  # type: ignore[arg-type]  # set when the block ends
-        found["trainable_params"] = models.count(attached, trainable=True)
+        found["trainable_params"] = count_parameters(attached, trainable=True)
     except FAILURES as error:
         found["error"] = _told(error)
         return found
@@ -161,10 +163,10 @@ def _step(model: Any, method: Method, batch: tuple[batches.Batch, int], count: i
 def ratios(entries: dict[str, Any], name: str, sizes: Sizes, device: str) -> list[Ratio]:
     """LoRA-SMoE's step and sensitivity pass over LoRA's step; memory from the `entries` of the two."""
     size = sizes.batches[1]
-    lora, ours = match.sized(parse_methods("lora,lora-smoe"), "params", match.shapes_of(models.skeleton(name)))
+    lora, ours = match.sized(parse_methods("lora,lora-smoe"), "params", match.shapes_of(skeleton(name)))
     probe, batch = _probe(sizes, device), _batch(sizes, size)
-    base = models.load(name, sizes.dtype, device)[0]
-    attached = {m.name: m.attach(models.load(name, sizes.dtype, device)[0], probe, PLANNED) for m in (lora, ours)}
+    base = load_model(name, sizes.dtype, device)[0]
+    attached = {m.name: m.attach(load_model(name, sizes.dtype, device)[0], probe, PLANNED) for m in (lora, ours)}
     compete: dict[str, Callable[[], object]] = {
         "lora": lambda: steps(attached["lora"], lora, [batch] * sizes.steps),
         "lora-smoe": lambda: steps(attached["lora-smoe"], ours, [batch] * sizes.steps),
@@ -174,7 +176,7 @@ def ratios(entries: dict[str, Any], name: str, sizes: Sizes, device: str) -> lis
     for _ in range(sizes.rounds):
         contest()
     ms = {which: f"{1000 * contest.median(which) / sizes.steps:.1f} ms" for which in attached}
-    what = f"{name.removeprefix(models.RANDOM)}, {size} x {sizes.tokens} tokens, {sizes.dtype}"
+    what = f"{name.removeprefix(RANDOM)}, {size} x {sizes.tokens} tokens, {sizes.dtype}"
     hundred = f"{contest.median('pass'):.2f} s for {sizes.documents} samples of each of {sizes.tasks} tasks"
     rows = [
         ratio(STEP, contest.over("lora-smoe", "lora"), f"{ms['lora-smoe']} / {ms['lora']}; {what}"),
@@ -200,14 +202,14 @@ def compiled_ratios(name: str, sizes: Sizes, device: str) -> list[Ratio]:
     size = sizes.batches[1]
     probe, batch = _probe(sizes, device), _batch(sizes, size)
     rows = []
-    for method in match.sized(parse_methods(",".join(COMPILED)), "params", match.shapes_of(models.skeleton(name))):
-        model = method.attach(models.load(name, sizes.dtype, device)[0], probe, PLANNED)
+    for method in match.sized(parse_methods(",".join(COMPILED)), "params", match.shapes_of(skeleton(name))):
+        model = method.attach(load_model(name, sizes.dtype, device)[0], probe, PLANNED)
         step = partial(steps, model, method, [batch] * sizes.steps)
         contest = SideBySide({"plain": step, "compiled": partial(step, compiled=True)}, device)
         for _ in range(sizes.rounds):
             contest()
         ms = " / ".join(f"{1000 * contest.median(which) / sizes.steps:.1f} ms" for which in ("compiled", "plain"))
-        what = f"{name.removeprefix(models.RANDOM)}, {size} x {sizes.tokens} tokens, {sizes.dtype}"
+        what = f"{name.removeprefix(RANDOM)}, {size} x {sizes.tokens} tokens, {sizes.dtype}"
         rows.append(ratio(COMPILED[method.name], contest.over("compiled", "plain"), f"{ms}; {what}"))
     return rows
 

@@ -24,8 +24,10 @@ from baselines.method import Method
 from benchmarks import registry
 from benchmarks.data import batches, examples, sources
 from benchmarks.data.tasks import task_objects, training_docs, training_pairs
-from benchmarks.jobs.session import refusals
-from benchmarks.models import load as models
+from benchmarks.models import assets
+from benchmarks.models.load import DTYPES, EMBEDDED
+from benchmarks.models.load import check as check_model
+from benchmarks.models.load import load as load_model
 from benchmarks.plan.parse import parse_methods, parse_revisions, parse_seeds
 from results.environment import environment
 from results.names import pick
@@ -41,12 +43,12 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     suite: Annotated[str, typer.Option(help="Whose tasks are sampled.")] = "commonsense",
     methods: Annotated[str, typer.Option(help="Allocators, with settings as in benchmarks.run.")] = "lora-smoe",
-    model: Annotated[str, typer.Option(help="As in benchmarks.run.")] = models.EMBEDDED,
+    model: Annotated[str, typer.Option(help="As in benchmarks.run.")] = EMBEDDED,
     source: Annotated[str, typer.Option(help="Where documents come from.")] = "embedded",
     revision: Annotated[str | None, typer.Option(help="Commits of hub data sets, as in benchmarks.run.")] = None,
     samples: Annotated[str, typer.Option(help="Documents a task, several sizes.")] = "1,2,4,8,16",
     seeds: Annotated[str, typer.Option(help="Draws of the documents.")] = "0-4",
-    dtype: Annotated[str, typer.Option(help=f"{', '.join(models.DTYPES)}.")] = "bfloat16",
+    dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}.")] = "bfloat16",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     max_length: Annotated[int, typer.Option(help="Tokens of a document.")] = 256,
     out: Annotated[Path, typer.Option(help="Folder of the measurements.")] = SCRATCH / "stability",
@@ -56,7 +58,7 @@ def main(
     try:
         with refusals():
             chosen = pick("suite", suite, registry.suites())
-            models.check(model)
+            check_model(model)
             sizes, draws = parse_seeds(samples, 0), parse_seeds(seeds, 0)
             if min(sizes) < 1:
                 raise ValueError(f"samples {samples!r} must be 1 or more")
@@ -64,7 +66,7 @@ def main(
             revisions = sources.revisions(source, chosen.tasks, parse_revisions(revision))
             about = dict(suite=chosen.name, source=source, model=model, dtype=dtype, max_length=max_length)
             plans = [_started(_plan(method, about, revisions), out) for method in allocators]
-            loaded, tokenizer = models.load(model, dtype, device)
+            loaded, tokenizer = load_model(model, dtype, device)
             documents = _documents(source, chosen.tasks, revisions)
             grid = [(seed, size) for seed in draws for size in sizes]
             with Progress(console=console) as bars:

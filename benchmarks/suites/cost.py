@@ -1,7 +1,7 @@
 """What methods cost, without accuracy: documents of random tokens, all of one length (benchmarks/data/synthetic.py)."""
 
 from benchmarks.suite import Suite
-from results.record import COST
+from results.spec import COST
 
 SUITE = Suite(
     name="cost",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reports.analysis.groups import Group
-from reports.analysis.summary import Summary, references, summarise
+from reports.analysis.summary import CONTROLS, Summary, references, summarise
 from reports.render.notes import EMBEDDED, detectable_note, names, seeds_text
 from reports.render.tables import SHOWN, interval_text, metric_text
 from results.metrics import metric
@@ -19,6 +19,7 @@ COSTS = {  # metric: its noun, and the phrase for its smallest value
     "peak_bytes": ("peak memory", "least memory"),
     "total_seconds": ("wall-clock", "least time"),
 }
+NOISE = 0.05  # what a time or a peak that was measured once may be off by without saying anything
 
 
 @dataclass(frozen=True)
@@ -50,34 +51,39 @@ def _verdict(best: Summary, tied: Sequence[Summary], others: Sequence[Summary]) 
     equal = [s for s in others if s.best]
     near, below = ([s for s in others if not s.best and (s in tied) is near] for near in (True, False))
     share, them = ("share", "them") if equal else ("has", "it")
-    text = f"{_names([best, *equal])} {share} the highest macro mean of {_many(len(others) + 1, 'contestant')}, {mean}"
+    text = (
+        f"{_names([best, *equal])} {share} the highest accuracy of {_many(len(others) + 1, 'method')}: {mean} of the "
+        "answers are right on average over the tasks"
+    )
     if below:
         what = "every other one" if not tied else _names(below) if len(below) <= 4 else f"{len(below)} others"
-        text += f", and {what} {'is' if len(below) == 1 or not tied else 'are'} shown to be below {them}"
+        text += f". Significantly less accurate: {what}"
     else:
-        text = f"No method is shown to be better: {text}"
+        text = f"No method is shown to be better than the others. {text}"
     if near:
-        rest = f"{_names(near)} cannot" if len(near) <= 4 else f"{len(near)} others cannot"
-        text += f", but {rest} be told from {them}"
+        text += f". Not significantly different from {them}: "
+        text += _names(near) if len(near) <= 4 else f"{len(near)} others"
     untrained = [s for s in (best, *tied) if s.metrics["trainable_params"] == 0]
     return f"{text}." + (f" Training is not shown to help: {_names(untrained)} trains nothing." if untrained else "")
 
 
 def _sure(group: Group, best: Summary) -> tuple[str, ...]:
     counts = [len(best.row.outcomes(task)) for task in group.tasks]
-    found = [
-        f"Macro mean of {best.row.label}: {100 * (best.macro or 0):.1f}%, 95% interval "
-        f"{interval_text(best.macro_interval)}% over {sum(counts):,} documents of {_many(len(counts), 'task')}."
+    sentences = [
+        f"Average accuracy of {best.row.label} over {_many(len(counts), 'task')}, each counting the same (macro mean): "
+        f"{100 * (best.macro or 0):.1f}%. With other documents of the same kind it would differ; the range to expect "
+        f"is {interval_text(best.macro_interval)}% (95% interval from {sum(counts):,} documents)."
         if best.macro_interval
         else f"No interval: {sum(counts):,} documents of {_many(len(counts), 'task')} are too few for one.",
-        "Methods are compared on the same documents (paired max-T test over all pairs, since these documents also pick "
-        "the best); a tie means that these documents do not tell methods apart, not that the methods are equal.",
+        "Methods are compared document by document, with a test that allows for the number of pairs compared (paired "
+        "max-T test, 5%). Not significantly different means that these documents do not tell the methods apart, not "
+        "that the methods are equal.",
         detectable_note(group),
         _seeds(group, best),
     ]
     if group.embedded:
-        found.append(f"Data: {EMBEDDED}.")
-    return tuple(found)
+        sentences.append(f"Data: {EMBEDDED}.")
+    return tuple(sentences)
 
 
 def _seeds(group: Group, best: Summary) -> str:
@@ -97,25 +103,39 @@ def _seeds(group: Group, best: Summary) -> str:
 
 
 def _cost(group: Group, candidates: Sequence[Summary]) -> tuple[str, ...]:
-    """The best method's cost, beside the first reference's; and who is cheapest among those tied with it."""
+    """The best method's cost, beside the first reference's; and who is cheapest among those tied with it.
+
+    Controls are no candidates: nobody would use them. Times and peaks within `NOISE` of the smallest count as equal.
+    """
     best = candidates[0]
-    found = [f"{best.row.label}: {_costs(best)}."]
+    sentences = [f"{best.row.label}: {_costs(best)}."]
     base = next((s for row in references(group)[:1] for s in summarise(group) if s.row is row), None)
     if base is not None and base is not best:
         shares = [_share(name, best, base) for name in COSTS]
-        found.append(f"Beside {base.row.label}: {', '.join(s for s in shares if s)}.")
-    trained = [s for s in candidates if s.metrics["trainable_params"] != 0]
-    least = []
-    for name in COSTS if len(trained) > 1 else ():
-        known = {s.row.label: value for s in trained if (value := s.metrics[name]) is not None}
-        if len(known) == len(trained):
-            low = min(known.values())
-            least.append(f"{COSTS[name][1]}: {names([label for label, value in known.items() if value == low])}")
+        sentences.append(f"Compared with {base.row.label}: {', '.join(s for s in shares if s)}.")
+    controls = {method for methods in CONTROLS.values() for method in methods}
+    trained = [s for s in candidates if s.metrics["trainable_params"] != 0 and s.row.method not in controls]
+    least = [text for name in (COSTS if len(trained) > 1 else ()) if (text := _least(name, trained))]
     if least:
-        found.append(f"Of the trained methods tied for the best, {'; '.join(least)}.")
+        sentences.append(
+            f"Of the trained methods that are not significantly different from the best, {'; '.join(least)}."
+        )
     if all(len(s.row.done) == 1 for s in candidates):
-        found.append("Every time and peak was measured once.")
-    return tuple(found)
+        sentences.append("Every time and peak was measured once.")
+    return tuple(sentences)
+
+
+def _least(name: str, trained: Sequence[Summary]) -> str:
+    """Who is cheapest in one cost; empty where it was not measured of all, or where noise hides who it is."""
+    values = {s.row.label: value for s in trained if (value := s.metrics[name]) is not None}
+    if len(values) < len(trained):
+        return ""
+    margin = 0.0 if name == "trainable_params" else NOISE
+    low = min(values.values())
+    cheapest = [label for label, value in values.items() if value <= low * (1 + margin)]
+    if len(cheapest) == len(values):
+        return ""
+    return f"{COSTS[name][1]}: {names(cheapest)}" + (f" (within {margin:.0%})" if margin and len(cheapest) > 1 else "")
 
 
 def _costs(s: Summary) -> str:

@@ -1,4 +1,4 @@
-"""Cost laws: `python -m reports.analysis.cost_laws` fits how time and memory grow, beside what arithmetic says.
+"""Cost laws: how time and memory grow, beside what arithmetic says; `python -m reports cost` draws them.
 
 Source: records of the cost suite, where one axis is varied at a time. Time is fitted as
 a power of the axis, a + b log x, and b stands beside the exponent of the operations counted from the shapes
@@ -9,35 +9,19 @@ for models that were not run are arithmetic alone.
 
 from __future__ import annotations
 
-import csv
-import io
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
-import matplotlib
 import numpy as np
-import typer
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator
 
 from reports.analysis import arithmetic
 from reports.analysis.arithmetic import Shape, uniform
 from reports.figures import style
-from reports.figures.canvas import new_figure
-from reports.render.write import compare
 from results.environment import fingerprint
 from results.metrics import phase_peak_bytes
-from results.record import COST, Record
-from results.store import Store
-from results.table import Table, plain_markdown
+from results.record import Record
 
-RECORDS = Path(__file__).resolve().parents[2] / "results" / "records" / "costs"
-OUT = Path(__file__).resolve().parents[1] / "out" / "cost"
 PHASES = ("allocate", "train", "evaluate")
 NARROW = "random:llama:"  # the model whose width and depth are varied
 FEWEST = 3  # points of a law
@@ -50,8 +34,6 @@ LENGTH = 256  # tokens of a document, as LLM-Adapters cuts them
 PROBES = 8  # documents a task that sensitivity reads
 TRAINED = 1000  # documents a task that are trained on
 PASSING = 0.6  # share of the tasks for which a block passes, as released (p = 60): experts grow with the tasks
-RULE = "---"  # of the columns in Markdown
-app = typer.Typer(add_completion=False)
 
 
 @dataclass(frozen=True)
@@ -182,121 +164,6 @@ def predictions() -> list[dict[str, str | float]]:
     return rows
 
 
-def markdown(found: Sequence[Law], records: Sequence[Record]) -> str:
-    """Write the page: the laws, then the predictions."""
-    spec = records[0].spec
-    lines = [
-        "# Cost laws",
-        "",
-        f"{len(records)} records on {records[0].environment.get('cpu_model') or spec.device}, {spec.dtype}: "
-        f"{spec.train_documents} documents of random tokens, batches of {spec.batch_size}. One axis is varied at once.",
-        "",
-        "Time grows as the axis to the power in the table. Expected: the power of the matrix products' operations over "
-        "the same points. Below it, time has parts that do not grow (calls, the optimiser, the head); above it, parts "
-        "that grow faster than the products (softmax, copies).",
-        "",
-        "Memory is a phase's peak above that of the loaded model. Counted: what is trained, with its gradient and "
-        "Adam's moments, and what the forward pass keeps for the backward pass; temporary copies come on top.",
-        "",
-        plain_markdown(laws_table(found), RULE),
-        "## What the counts predict",
-        "",
-        f"Nothing here was run. Documents of {LENGTH} tokens, {TRAINED} a task for training and {PROBES} a task for "
-        f"the sensitivity. Experts of a block: {PASSING:.0%} of the tasks, as the released rule gives. Bytes: weights "
-        "in two bytes and, for each trained parameter, four each for itself, its gradient and Adam's two moments; "
-        "activations come on top and depend on the batch.",
-        "",
-    ]
-    return "\n".join(lines) + "\n" + plain_markdown(predictions_table(), RULE)
-
-
-def laws_table(found: Sequence[Law]) -> Table:
-    """Lay out a row for each law."""
-    rows = []
-    for law in found:
-        error = "" if law.stderr is None else f" ± {law.stderr:.2f}"
-        expected = "-" if law.expected is None else f"{law.expected:.2f}"
-        slope, counted = (
-            "-" if value is None else f"{value / 1e6:+z.2f} MB" for value in (law.slope, law.expected_slope)
-        )
-        span = f"{law.points[0][0]:g} - {law.points[-1][0]:g}"
-        exponent = f"{law.exponent:z.2f}{error}"
-        rows.append((law.label, law.phase, law.axis, span, exponent, expected, slope, counted))
-    columns = ("method", "phase", "axis", "from - to", "exponent", "expected", "memory for one more", "counted")
-    return Table("", columns, tuple(rows))
-
-
-def predictions_table() -> Table:
-    """Lay out a row for each model, number of tasks and adapter that was counted."""
-    rows = []
-    for row in predictions():
-        share = float(row["scoring_share"])
-        rows.append(
-            (
-                str(row["model"]),
-                str(row["tasks"]),
-                str(row["adapter"]),
-                f"{float(row['trained_params']) / 1e6:,.0f} M",
-                f"{float(row['resident_bytes']) / 1e9:,.0f} GB",
-                f"{float(row['training_operations']):.1e}",
-                f"{float(row['times_lora']):.2f}",
-                f"{share:.1%} of training" if share else "-",
-            )
-        )
-    weights = "weights and optimiser"
-    columns = ("model", "tasks", "adapter", "trained", weights, "operations", "times LoRA's", "sensitivity")
-    return Table("", columns, tuple(rows))
-
-
-def table(found: Sequence[Law]) -> str:
-    """Every measured point as CSV, with the exponent of its law."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["method", "phase", "axis", "value", "seconds", "bytes_above_load", "exponent", "stderr", "expected"]
-        + ["slope_bytes", "expected_slope_bytes"]
-    )
-    for law in found:
-        memory = dict(law.memory)
-        for x, y in law.points:
-            numbers = (x, y, memory.get(x), law.exponent, law.stderr, law.expected, law.slope, law.expected_slope)
-            writer.writerow([law.label, law.phase, law.axis, *("" if n is None else f"{n:.6g}" for n in numbers)])
-    return text.getvalue()
-
-
-def draw(found: Sequence[Law], phase: str, what: str, out: Path) -> Path | None:
-    """What a phase takes, "seconds" or "memory", against every axis, both logarithmic; None where there is nothing."""
-    measured = [(law, law.points if what == "seconds" else law.memory) for law in found if law.phase == phase]
-    mine = [(law, own) for law, points in measured if (own := [(x, y) for x, y in points if y > 0])]
-    axes = list(dict.fromkeys(law.axis for law, _ in mine))
-    if not axes:
-        return None
-    figure, parts = new_figure(2.6 * len(axes) + 1, 2.8, len(axes), share_y=True)
-    with matplotlib.rc_context(style.RC):
-        lines: dict[str, Line2D] = {}
-        looks = style.looks({law.label: law.method for law, _ in mine}.items())
-        for part, axis in zip(np.atleast_1d(parts), axes, strict=True):
-            for law, points in ((law, points) for law, points in mine if law.axis == axis):
-                scale = 1 if what == "seconds" else 1e-6
-                (lines[law.label],) = part.plot(
-                    [x for x, _ in points], [scale * y for _, y in points], **looks[law.label]
-                )
-            part.set(xscale="log", yscale="log", xlabel=axis)
-            ticks = sorted({x for law, points in mine if law.axis == axis for x, _ in points})
-            part.set_xticks(ticks, [f"{x:g}" for x in ticks])
-            part.minorticks_off()
-            part.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
-            part.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-        unit = "seconds" if what == "seconds" else "MB above the loaded model"
-        np.atleast_1d(parts)[0].set_ylabel(f"{phase}, {unit}")
-        np.atleast_1d(parts)[-1].legend(
-            lines.values(), lines, loc="center left", bbox_to_anchor=(1.01, 0.5)
-        )  # of every panel: a method may be missing in the last
-        file = out / f"{phase}-{what}.png"
-        figure.savefig(file)
-    return file
-
-
 def _means(
     line: Sequence[tuple[float, Record]], measured: Callable[[Record], float | None]
 ) -> list[tuple[float, float]]:
@@ -310,41 +177,3 @@ def _means(
 def _above_load(record: Record, phase: str) -> float | None:
     peak, loaded = phase_peak_bytes(record, phase), phase_peak_bytes(record, "load")
     return None if peak is None or loaded is None else peak - loaded
-
-
-@app.command()
-def main(
-    records: Annotated[Path, typer.Option(help="Folder of cost records.")] = RECORDS,
-    out: Annotated[Path, typer.Option(help="Folder to write into, or to check.")] = OUT,
-    check: Annotated[bool, typer.Option("--check", help="Compare with a redraw; exit 1 on a difference.")] = False,
-) -> None:
-    """Fit and draw the laws of the cost records in a folder."""
-    found = [r for r in Store(records).all() if r.spec.protocol == COST and r.status == "done"]
-    try:
-        fitted = laws(found)
-    except ValueError as error:
-        print(f"{records.name}: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
-    if check:
-        with tempfile.TemporaryDirectory() as folder:
-            write(fitted, found, Path(folder))
-            if differing := compare(Path(folder), out):
-                print("\n".join([*differing, "redraw with: python -m reports.analysis.cost_laws"]))
-                raise typer.Exit(1)
-        return print(f"{out.name} equals a redraw")
-    write(fitted, found, out)
-    print(out / "cost.md")
-
-
-def write(fitted: Sequence[Law], records: Sequence[Record], out: Path) -> None:
-    """The page, its numbers and its figures."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "cost.md").write_text(markdown(fitted, records), encoding="utf-8")
-    (out / "cost.csv").write_text(table(fitted), encoding="utf-8")
-    for phase in PHASES:
-        for what in ("seconds", "memory"):
-            draw(fitted, phase, what, out)
-
-
-if __name__ == "__main__":
-    app(prog_name="python -m reports.analysis.cost_laws")

@@ -24,12 +24,13 @@ import numpy as np
 
 from reports.figures.style import method_rank
 from results.environment import fingerprint
-from results.record import COST, Record
+from results.record import Record
+from results.spec import COST
 from results.store import Store
 from results.tuning import HELD_OUT
 
-_TRAINING = ("mixture", "data_seed", "epochs", "batch_size", "max_length", "weight_decay", "warmup_fraction")
-_ASKED = ("evaluation_batch_size", "quantize", "allocator", "compiled", "revisions", "own_tasks")
+_TRAINING = ("task_shares", "data_seed", "epochs", "batch_size", "max_length", "weight_decay", "warmup_fraction")
+_ASKED = ("evaluation_batch_size", "quantize", "malloc", "compiled", "revisions", "own_tasks")
 _UNPAIRED = ("tasks", "documents", "metrics")  # without these in common there is nothing to compare
 _DRAWN = ("documents", "training_data")
 _TRAINED = (*_TRAINING, "training_data")  # means nothing for a record that trained nothing

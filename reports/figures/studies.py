@@ -1,153 +1,219 @@
-"""Allocation stability: how much of an allocation survives another draw of the probe, or a smaller one.
-
-Overlap of two allocations is the share of experts that both put into the same blocks, sum min(a, b) / the larger total;
-by chance, with both histograms dealt to the blocks at random, it is the mean of min(a_i, b_j) over all pairs of blocks,
-times their number. Rank correlation is Spearman's, over blocks; by chance it is 0. "another draw": every pair of draws
-with the same number of samples. "smaller probe": an allocation against that of the same draw's largest probe, which
-contains it.
-"""
+"""The ablations of LoRA-SMoE: samples, budget, grouping, and the shape over the layers beside MoLA's."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
-from itertools import combinations
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from scipy.stats import ConstantInputWarning, spearmanr
+from matplotlib.ticker import FuncFormatter
 
+from reports.analysis.groups import USUAL, Group, Row
+from reports.analysis.summary import Summary, summarise
 from reports.figures import style
-from reports.figures.canvas import Rows, new_figure
-from results.stability import Stability
-from results.table import Table
+from reports.figures.canvas import Rows, in_order, method_axis, new_figure, size
+from reports.figures.heatmaps import parse_block
+from reports.figures.stability import overlap
 
-DRAW, SMALLER = "another draw", "smaller probe"
-
-
-def load_stability(folder: Path) -> list[Stability]:
-    """Every measurement of a folder. Raises RecordError naming a file that is none."""
-    return [Stability.load(path) for path in sorted(folder.glob("*.json"))]
+ABLATED = "lora-smoe"
+GROUPINGS = (ABLATED, "smoe-type", "smoe-global", "smoe-attention", "smoe-mlp")
+ACCURACY = "Macro mean accuracy (%), ±1 st. error"
 
 
-def overlap(a: Mapping[str, int], b: Mapping[str, int]) -> float:
-    """Share of experts that both allocations put into the same blocks; 1 for equal ones. The blocks must agree."""
-    total = _larger(a, b)
-    return sum(min(a[block], b[block]) for block in a) / total
+def usual(group: Group, methods: Collection[str]) -> Group:
+    """The group with the first row of each of `methods`, its own where that was run, and no ablation."""
+    first = {row.method: row for row in reversed(group.rows)}
+    return replace(
+        group, rows=tuple(r for r in group.rows if r.method in methods and r is first[r.method]), ablations=()
+    )
 
 
-def chance_overlap(a: Mapping[str, int], b: Mapping[str, int]) -> float:
-    """Expected `overlap` after both are dealt to the blocks at random: n * mean of min(a_i, b_j) / the larger total."""
-    pairs = np.minimum.outer(np.array(list(a.values())), np.array(list(b.values())))
-    return float(pairs.mean() * len(a) / _larger(a, b))
-
-
-def rank_correlation(a: Mapping[str, int], b: Mapping[str, int]) -> float | None:
-    """Spearman's rho over blocks, ties averaged; None where one of them is the same everywhere."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConstantInputWarning)
-        rho = float(spearmanr(list(a.values()), [b[block] for block in a]).statistic)
-    return None if np.isnan(rho) else rho
-
-
-def stability_rows(measured: Sequence[Stability]) -> Rows:
-    """A row for every compared pair of allocations."""
+def sample_rows(group: Group) -> Rows:
+    """Accuracy of each size of probe, and how much of the largest one's allocation it finds."""
     rows: Rows = []
-    for one in measured:
-        sizes = sorted({samples for _, samples in one.allocations})
-        draws = sorted({seed for seed, _ in one.allocations})
-        pairs = [(DRAW, n, (i, n), (j, n)) for n in sizes for i, j in combinations(draws, 2)]
-        pairs += [(SMALLER, n, (i, n), (i, sizes[-1])) for n in sizes[:-1] for i in draws]
-        for kind, samples, first, second in pairs:
-            if first in one.allocations and second in one.allocations:
-                a, b = one.allocations[first], one.allocations[second]
-                rows.append(
-                    {
-                        "method": _label(one, measured), "family": one.method, "kind": kind, "samples": samples,
-                        "draw": first[0], "against_draw": second[0], "against_samples": second[1],
-                        "overlap": overlap(a, b), "chance": chance_overlap(a, b),
-                        "rank_correlation": rank_correlation(a, b), "record": one.name,
-                    }
-                )  # fmt: skip
+    for family in (ABLATED, "smoe-released"):
+        own = [s for s in _scored(group) if s.row.method == family and (family != ABLATED or _budget_is_usual(s.row))]
+        largest = max(own, key=_documents, default=None)
+        for s in sorted(own, key=_documents):
+            assert largest is not None  # own is not empty here
+            rows.append(
+                {
+                    "method": s.row.label, "family": family, "documents": _documents(s), "samples_a_layer": _samples(s),
+                    **_accuracy(s),
+                    "overlap_with_largest": overlap(_experts(s.row), _experts(largest.row)),
+                    "allocate_seconds": s.metrics["allocate_seconds"],
+                }
+            )  # fmt: skip
+    return rows if len(rows) > 1 else []
+
+
+def budget_rows(group: Group) -> Rows:
+    """Accuracy and size at each budget, as the share of blocks that pass for each task."""
+    rows: Rows = [
+        {
+            "method": s.row.label, "family": ABLATED,
+            "passing": sum(_experts(s.row).values()) / len(_experts(s.row)) / len(group.tasks),
+            "trainable_params": s.metrics["trainable_params"], **_accuracy(s),
+        }
+        for s in _scored(group)
+        if s.row.method == ABLATED and _spec(s.row).probe_documents == USUAL[ABLATED]["probe_documents"]
+    ]  # fmt: skip
+    return sorted(rows, key=lambda r: r["passing"]) if len(rows) > 1 else []
+
+
+def grouping_rows(group: Group) -> Rows:
+    """Accuracy of LoRA-SMoE with each grouping of the blocks."""
+    rows: Rows = [
+        {
+            "method": s.row.label, "family": s.row.method, "grouping": _spec(s.row).hyperparameters.get("grouping"),
+            "experts": sum(_experts(s.row).values()), **_accuracy(s),
+        }
+        for s in _scored(usual(group, GROUPINGS))
+    ]  # fmt: skip
+    return rows if len(rows) > 1 else []
+
+
+def shape_rows(group: Group) -> Rows:
+    """Mean experts a block in each layer, and accuracy, of MoLA's shapes, LoRA-SMoE and MoLoRA."""
+    own = [s for s in _scored(group) if s.row.method == "mola"]
+    own += [s for s in _scored(usual(group, (ABLATED, "molora"))) if own]
+    rows: Rows = []
+    for s in own:
+        layers: dict[int, list[int]] = {}
+        for block, experts in _experts(s.row).items():
+            layers.setdefault(parse_block(block)[0], []).append(experts)
+        rows += [
+            {
+                "method": s.row.label, "family": s.row.method, "layer": layer,
+                "experts_a_block": float(np.mean(counts)), **_accuracy(s),
+            }
+            for layer, counts in sorted(layers.items())
+        ]  # fmt: skip
     return rows
 
 
-def stability_table(rows: Rows, title: str) -> Table:
-    """Means over pairs, in percent; a row a method, kind and number of samples."""
-    groups: dict[tuple, Rows] = {}
-    for r in rows:
-        groups.setdefault((r["method"], r["kind"], r["samples"]), []).append(r)
-    cells = []
-    for (method, kind, samples), part in groups.items():
-        overlaps, chances = [100 * r["overlap"] for r in part], [100 * r["chance"] for r in part]
-        rhos = [r["rank_correlation"] for r in part if r["rank_correlation"] is not None]
-        cells.append(
-            (
-                method,
-                kind,
-                str(samples),
-                str(len(part)),
-                f"{np.mean(overlaps):.1f} ({min(overlaps):.1f} to {max(overlaps):.1f})",
-                f"{np.mean(chances):.1f}",
-                f"{np.mean(rhos):z.2f} ({min(rhos):z.2f} to {max(rhos):z.2f})" if rhos else "–",
-            )
-        )
-    columns = ("Method", "Compared with", "Samples a task", "Pairs", "Overlap (%)", "By chance (%)", "Rank correlation")
-    notes = (
-        "Mean over pairs, smallest and largest in brackets. Overlap: share of experts that two allocations put into "
-        "the same blocks; by chance: both histograms dealt to the blocks at random. Another draw: other documents, as "
-        "many. Smaller probe: against the largest probe of the same draw, which contains it.",
-    )
-    return Table(title, columns, tuple(cells), frozenset({0, 1}), notes=notes)
+def draw_samples(rows: Rows) -> Figure:
+    """Accuracy on the left, overlap of the allocation with that of the largest probe on the right.
 
-
-def draw_stability(rows: Rows, title: str) -> Figure:
-    """Overlap and rank correlation against samples a task: every pair as a dot, means as lines, chance dashed."""
-    figure, axes = new_figure(7.4, 3.9, columns=2)
-    looks: dict[str, dict[str, Any]] = style.looks({(r["method"], r["family"]): None for r in rows})
-    for ax, (field, label, factor) in zip(
-        axes, (("overlap", "Overlap of experts (%)", 100.0), ("rank_correlation", "Rank correlation over blocks", 1.0)),
-        strict=True,
-    ):  # fmt: skip
-        for method, look in looks.items():
-            for kind, dashes in ((DRAW, "-"), (SMALLER, ":")):
-                own = [r for r in rows if r["method"] == method and r["kind"] == kind and r[field] is not None]
-                sizes = sorted({r["samples"] for r in own})
-                means = [factor * float(np.mean([r[field] for r in own if r["samples"] == n])) for n in sizes]
-                face = look["color"] if kind == DRAW else "white"
-                ax.plot(sizes, means, **{**look, "linestyle": dashes}, markerfacecolor=face, markersize=5.5)
-                ax.plot(
-                    [r["samples"] for r in own], [factor * r[field] for r in own], ".", color=look["color"], alpha=0.25
-                )
-            if field == "overlap":
-                own = [r for r in rows if r["method"] == method and r["kind"] == DRAW]
-                sizes = sorted({r["samples"] for r in own})
-                means = [factor * float(np.mean([r["chance"] for r in own if r["samples"] == n])) for n in sizes]
-                ax.plot(sizes, means, "--", color=look["color"], linewidth=1)
-        sizes = sorted({r["samples"] for r in rows})
+    Where a layer is scored on fewer samples than the probe has documents, the points say how many these are.
+    """
+    figure, axes = new_figure(7.4, 3.6, columns=2)
+    for family in dict.fromkeys(r["family"] for r in rows):
+        own = [r for r in rows if r["family"] == family]
+        look, xs = style.look(family), [r["samples_a_layer"] for r in own]
+        _errorbar(axes[0], xs, own, look, family)
+        axes[1].plot(xs, [100 * r["overlap_with_largest"] for r in own], **look, markersize=6)
+        for r in [r for r in own if r["documents"] != r["samples_a_layer"]]:
+            for ax, y in zip(axes, (r["macro_accuracy"], r["overlap_with_largest"]), strict=True):
+                ax.annotate(
+                    f"{r['documents']:g} documents", (r["samples_a_layer"], 100 * y), xytext=(8, 4),
+                    textcoords="offset points", fontsize=7.5,
+                )  # fmt: skip
+    for ax, label in zip(axes, (ACCURACY, "Overlap with the largest probe (%)"), strict=True):
         ax.set_xscale("log", base=2)
-        ax.set_xticks(sizes, [str(n) for n in sizes])
-        ax.set_xlabel("Samples a task")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        ax.set_xlabel("Samples a layer and task")
         ax.set_ylabel(label)
-        ax.set_ylim(0 if field == "overlap" else min(0.0, ax.get_ylim()[0]), 100 * 1.03 if field == "overlap" else 1.03)
-    marks = [Line2D([], [], **look, label=method) for method, look in looks.items()]
-    kinds: dict[str, Any] = {DRAW: "-", SMALLER: ":", "by chance": "--"}
-    marks += [Line2D([], [], color="#555555", linestyle=dashes, label=label) for label, dashes in kinds.items()]
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    figure.legend(handles=marks, loc="outside lower center", ncols=4)
+    axes[1].set_ylim(0, 108)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.suptitle("Samples that sensitivity is measured on", x=0.01, ha="left", fontsize=10)
     return figure
 
 
-def _label(one: Stability, measured: Sequence[Stability]) -> str:
-    """The method's name, with its file's hash where the method was measured in several ways."""
-    same = [other for other in measured if other.method == one.method]
-    return one.method if len(same) == 1 else f"{one.method} ({one.name.rsplit('--', 1)[-1]})"
+def draw_budget(rows: Rows) -> Figure:
+    """Accuracy against the share of blocks that pass; trainable parameters at each point."""
+    figure, ax = new_figure(7.4, 3.9)
+    look = style.look(ABLATED)
+    _errorbar(ax, [100 * r["passing"] for r in rows], rows, look, ABLATED)
+    for r in rows:
+        if r["trainable_params"]:
+            ax.annotate(
+                f"{r['trainable_params'] / 1e6:.1f}M", (100 * r["passing"], 100 * r["macro_accuracy"]), xytext=(6, 5),
+                textcoords="offset points", fontsize=7.5,
+            )  # fmt: skip
+    ax.set_xlabel("Blocks that pass for each task (%), on average; at the points: trainable parameters")
+    ax.set_ylabel(ACCURACY)
+    ax.set_title("Budget", loc="left")
+    return figure
 
 
-def _larger(a: Mapping[str, int], b: Mapping[str, int]) -> int:
-    if set(a) != set(b) or not any(a.values()):
-        raise ValueError("two allocations over different blocks, or without an expert, have no overlap")
-    return max(sum(a.values()), sum(b.values()))
+def draw_grouping(rows: Rows) -> Figure:
+    """A point a grouping."""
+    figure, ax = new_figure(7.4, 1.5 + 0.3 * len(rows))
+    names = [f"{r['method']} ({r['grouping']})" for r in rows]
+    for y, r in enumerate(rows):
+        _point(ax, r, y, style.look(r["family"]))
+    ax.set_xlabel(ACCURACY)
+    method_axis(ax, names, "Blocks that are ranked against each other")
+    return figure
+
+
+def draw_shape(rows: Rows) -> Figure:
+    """Experts by layer on the left, accuracy on the right."""
+    figure, axes = new_figure(8.6, 3.9, columns=2)
+    looks = style.looks({r["method"]: r["family"] for r in rows}.items())
+    methods = in_order(rows)
+    for method in methods:
+        own = [r for r in rows if r["method"] == method]
+        axes[0].plot(
+            [r["layer"] for r in own], [r["experts_a_block"] for r in own], **looks[method], markersize=3.5,
+            markevery=3, linewidth=1.2, label=method,
+        )  # fmt: skip
+        _point(axes[1], own[0], methods.index(method), looks[method])
+    axes[0].set_xlabel("Layer")
+    axes[0].set_ylabel("Experts a block, mean over the layer")
+    axes[1].set_xlabel(ACCURACY)
+    method_axis(axes[1], methods, "")
+    figure.suptitle("Experts over the layers, beside MoLA's shapes", x=0.01, ha="left", fontsize=10)
+    return figure
+
+
+def _errorbar(ax: Axes, xs: Sequence[float], rows: Rows, look: dict[str, Any], label: str) -> None:
+    ys = [100 * r["macro_accuracy"] for r in rows]
+    errors = [100 * (r["stderr"] or 0.0) for r in rows]
+    ax.errorbar(xs, ys, yerr=errors, **look, markersize=size(look, 7), capsize=2.5, linewidth=1.1, label=label)
+
+
+def _point(ax: Axes, r: dict[str, Any], y: int, look: dict[str, Any]) -> None:
+    ax.errorbar(
+        100 * r["macro_accuracy"], y, xerr=100 * (r["stderr"] or 0.0), color=look["color"], marker=look["marker"],
+        markersize=size(look, 7), capsize=2.5, linestyle="none", linewidth=1.1,
+    )  # fmt: skip
+
+
+def _scored(group: Group) -> list[Summary]:
+    return [s for s in summarise(group.whole) if s.macro is not None and _experts(s.row)]
+
+
+def _accuracy(s: Summary) -> dict[str, Any]:
+    return {"macro_accuracy": s.macro, "stderr": s.macro_stderr, "of_seeds": " ".join(map(str, s.row.seeds))}
+
+
+def _spec(row: Row) -> Any:
+    return (row.done or row.failed)[0].spec
+
+
+def _experts(row: Row) -> dict[str, int]:
+    found = row.done[0].facts.get("experts") if row.done else None
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def _documents(s: Summary) -> float:
+    """Documents of a task in the probe."""
+    probe = s.row.done[0].facts.get("probe_samples") or {}
+    return float(np.mean(list(probe.values()))) if probe else float(_spec(s.row).probe_documents)
+
+
+def _samples(s: Summary) -> float:
+    """Samples of a task that scored each layer: all of the probe, or in mode "released" its share, at least one."""
+    if _spec(s.row).hyperparameters.get("mode") != "released":
+        return _documents(s)
+    return max(1.0, _documents(s) / len({parse_block(block)[0] for block in _experts(s.row)}))
+
+
+def _budget_is_usual(row: Row) -> bool:
+    settings = _spec(row).hyperparameters
+    return settings.get("mean_experts") in (USUAL[ABLATED]["mean_experts"], None)

@@ -88,3 +88,8 @@ def looks(rows: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:
             own["linestyle"] = DASHES[(DASHES.index(own["linestyle"]) + extra) % len(DASHES)]  # type: ignore[arg-type]
         found[label] = own
     return found
+
+
+def points_text(value: float) -> str:
+    """A difference of two fractions in points, with its sign and a true minus: -0.012 is "−1.2"."""
+    return f"{100 * value:+z.1f}".replace("-", "−")

@@ -17,7 +17,8 @@ def accuracy_notes(group: Group, summaries: Sequence[Summary], columns: Sequence
         notes.append(f"Data: {EMBEDDED}.")
     if any(s.macro is not None for s in summaries):
         tie = (
-            "; ≈: not to be told from it (paired max-T test over documents and all pairs of methods, p ≥ 0.05)"
+            "; ≈: not significantly different from the best (paired max-T test over documents and all pairs of "
+            "methods, p ≥ 0.05)"
             if any(s.tied for s in summaries)
             else ""
         )
@@ -91,14 +92,14 @@ def detectable_note(group: Group) -> str:
     found = references(group)
     compared = [(row, comparisons) for row in found if (comparisons := compare(group, row))]
     if not compared:
-        return "Smallest detectable difference: not known, no finished lora or molora to compare with another."
+        return "How small a difference would be found is not known: no finished lora or molora to compare with another."
     for row, comparisons in compared:
         if span := span_text(comparisons):
             return (
-                f"Smallest difference to {row.label} that these documents could detect (two-sided 5%, power 80%): "
-                f"{span} of the macro mean."
+                f"A true difference to {row.label} in the macro mean below {span} would probably be missed "
+                "with so few documents: one of that size is found in 80% of such evaluations (two-sided test at 5%)."
             )
-    return "Smallest detectable difference: not known, these documents do not tell the methods apart at all."
+    return "How small a difference would be found is not known: these documents do not tell the methods apart at all."
 
 
 def span_text(comparisons: Sequence[Comparison]) -> str | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from reports.analysis.groups import Group
 from reports.render.tables import compact_table
 from results.names import unknown
-from results.table import markdown
+from results.table import escape_markdown, markdown
 
 _BLOCK = re.compile(r"(<!-- results:begin(?: (?P<name>\S+))? -->\n)(.*?)(<!-- results:end -->)", re.DOTALL)
 
@@ -35,7 +35,11 @@ def with_table(text: str, groups: Sequence[Group], name: str | None = None) -> s
     match = _BLOCK.search(text)
     assert match is not None
     group = choose(groups, name or match["name"])
-    block = f"{group.title}:\n\n{markdown(compact_table(_main(group)))}" if group else "No committed record yet.\n"
+    block = (
+        f"{escape_markdown(group.title)}:\n\n{markdown(compact_table(_main(group)))}"
+        if group
+        else "No committed record yet.\n"
+    )
     return text[: match.start(3)] + "\n" + block + "\n" + text[match.end(3) :]
 
 

@@ -3,49 +3,20 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from reports.render.templating import html_part
 from results.table import NOTHING, Table, broken
 
 
 def html_table(
     table: Table, links: Mapping[str, str] | None = None, kind: str = "", extra: frozenset[int] = frozenset()
 ) -> str:
-    """A fragment: a region that scrolls sideways with caption and table, and the notes.
-
-    links: by first cell, where the numbers of that row come from; only the first link of a row is a stop of the Tab
-    key. kind: the table's class. extra: columns of class "extra", which a page may hide at first.
-    """
-    name = html.escape(table.title)
-    classes = [
-        " ".join([*(["number"] if i not in table.text_columns else []), *(["extra"] if i in extra else [])])
-        for i in range(len(table.columns))
-    ]
-    marks = [f' class="{c}"' if c else "" for c in classes]
-    head = "".join(f'<th scope="col"{mark}>{html.escape(c)}</th>' for c, mark in zip(table.columns, marks, strict=True))
-    body = []
-    for r, row in enumerate(table.rows):
-        cells = []
-        for i, cell in enumerate(row):
-            text = f"<strong>{html.escape(cell)}</strong>" if (r, i) in table.bold else html.escape(cell)
-            link = (links or {}).get(row[0])
-            if link and cell != NOTHING and (i == 0 or i not in table.text_columns):
-                text = f'<a href="{html.escape(link)}"{" tabindex=-1" if i else ""}>{text}</a>'
-            cells.append(f"<td{marks[i]}>{text}</td>" if i else f'<th scope="row"{marks[i]}>{text}</th>')
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    notes = "".join(f'<p class="note">{html.escape(note)}</p>\n' for note in table.notes)
-    if not table.rows:
-        return f"<p>Nothing to show: no finished record.</p>\n{notes}"
-    return (
-        f'<div class="scroll" role="region" aria-label="{name}" tabindex="0">\n<table class="{kind}">\n'
-        f"<caption>{name}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n"
-        + "\n".join(body)
-        + f"\n</tbody>\n</table>\n</div>\n{notes}"
-    )
+    """A fragment: a region that scrolls sideways with caption and table, and the notes (`table` of parts.html.j2)."""
+    return html_part("parts.html.j2", "table", table, links or {}, kind, extra)
 
 
 def latex(table: Table, label: str) -> str:
@@ -82,7 +53,7 @@ def csv_text(rows: list[dict[str, Any]]) -> str:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow([_inert(name) for name in columns])
     for row in rows:
         writer.writerow([_csv_cell(row.get(name)) for name in columns])
     return buffer.getvalue()
@@ -93,7 +64,19 @@ def _csv_cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"
-    return str(value)
+    return _inert(value) if isinstance(value, str) else str(value)
+
+
+def _inert(text: str) -> str:
+    """Text that a spreadsheet would run as a formula gets an apostrophe in front; a number in text stays a number."""
+    text = text.replace("\r\n", "\n").replace("\r", " ")  # the writer would not put quotes around it
+    if not text.lstrip().startswith(("=", "+", "-", "@")) and not text.startswith(("\t", "\r", "\n")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def _tex_heading(column: str) -> str:

@@ -9,15 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rich.console import Group as RichGroup
-from rich.console import RenderableType
-from rich.text import Text
-
 from reports.analysis import stats
-from reports.analysis.groups import Group, make_groups
+from reports.analysis.groups import Group
 from reports.analysis.summary import Comparison, Summary, contrasts, summarise
-from reports.analysis.tuning import tuning_table
 from reports.figures import style
+from reports.figures.style import points_text
 from reports.render.notes import (
     EMBEDDED,
     accuracy_notes,
@@ -28,8 +24,8 @@ from reports.render.notes import (
     span_text,
 )
 from results.metrics import METRICS, Metric, metric
-from results.record import PHASES, Record
-from results.table import NOTHING, Table, terminal_table, terminal_width
+from results.record import PHASES
+from results.table import NOTHING, Table
 
 TIE = " ≈"
 SHOWN = {"fraction": ("%", 100.0), "bytes": ("MB", 1e-6), "seconds": ("s", 1.0), "params": ("", 1.0)}
@@ -53,11 +49,13 @@ def main_tables(group: Group, columns: Sequence[str] | None = None) -> list[Tabl
     """
     summaries = summarise(group)
     if columns is not None:
-        return [_table(group, summaries, columns, "Results", accuracy_notes(group, summaries, columns))]
+        return [method_table(group, summaries, columns, "Results", accuracy_notes(group, summaries, columns))]
     return [
-        _table(group, summaries, ACCURACY, "Accuracy (%)", accuracy_notes(group, summaries, ACCURACY), drop_empty=True),
-        _table(group, summaries, PARAMETERS, "Parameters", parameter_notes(group), drop_empty=True),
-        _table(group, summaries, COST, "Memory and time", cost_notes(group), drop_empty=True),
+        method_table(
+            group, summaries, ACCURACY, "Accuracy (%)", accuracy_notes(group, summaries, ACCURACY), drop_empty=True
+        ),
+        method_table(group, summaries, PARAMETERS, "Parameters", parameter_notes(group), drop_empty=True),
+        method_table(group, summaries, COST, "Memory and time", cost_notes(group), drop_empty=True),
     ]
 
 
@@ -68,13 +66,13 @@ def full_table(group: Group, first: Sequence[str]) -> Table:
     every = ["macro", "macro_interval", *tasks, *(m.name for m in METRICS if m.name != "macro_accuracy")]
     notes = (*accuracy_notes(group, summaries, ("macro_interval",)), *parameter_notes(group), *cost_notes(group))
     columns = list(dict.fromkeys([*first, *every]))
-    return _table(group, summaries, columns, "By method", notes, drop_empty=True)
+    return method_table(group, summaries, columns, "By method", notes, drop_empty=True)
 
 
 def compact_table(group: Group) -> Table:
     """The few columns that fit a README or a wide terminal."""
     summaries = summarise(group)
-    return _table(group, summaries, _compact(summaries), "", _compact_notes(group, summaries), compact=True)
+    return method_table(group, summaries, compact_columns(summaries), "", compact_notes(group, summaries), compact=True)
 
 
 def ablation_table(group: Group) -> list[Table]:
@@ -89,7 +87,11 @@ def ablation_table(group: Group) -> list[Table]:
         "paired tests are between contestants.",
         seeds_note([s.row for s in shown]),
     )
-    return [_table(group, shown, _compact(shown), "Ablations", notes, compact=True)]
+    return [
+        method_table(
+            group, shown, compact_columns(shown), "Other settings of a method, beside its own", notes, compact=True
+        )
+    ]
 
 
 def main_csv(group: Group) -> list[dict[str, Any]]:
@@ -125,45 +127,17 @@ def paired_table(group: Group) -> tuple[list[Table], list[dict[str, Any]]]:
     return tables, rows
 
 
-def terminal(records: Sequence[Record], width: int = 200) -> RenderableType:
-    """The end of a run: a compact table a group, in two parts where the terminal is narrow."""
-    if not records:
-        return Text("No record to show.")
-    parts: list[RenderableType] = []
-    for group in make_groups(records, auto_split=True):
-        parts += [terminal_table(table) for table in tuning_table(group)]
-        if not group.rows:
-            continue
-        summaries = summarise(group)
-        notes = _compact_notes(group, summaries)
-        columns = _compact(summaries)
-        whole = _table(group, summaries, columns, group.title, notes, compact=True)
-        if terminal_width(whole) <= width:
-            parts += [terminal_table(table) for table in (whole, *ablation_table(group))]
-            continue
-        short = [c for c in columns if c != "tasks"]
-        parts.append(terminal_table(_table(group, summaries, short, group.title, (), compact=True)))
-        scored = [s for s in summaries if s.tasks]
-        fitting = max(1, (width - max(len(row.label) for row in group.rows) - 3) // 13)
-        for start in range(0, len(group.tasks) if scored else 0, fitting):
-            part = group.tasks[start : start + fitting]
-            parts.append(terminal_table(_table(group, scored, part, "", (), compact=True)))
-        parts.append(Text("\n".join(notes)))
-        parts += [terminal_table(table) for table in ablation_table(group)]
-    return RichGroup(*parts)
-
-
-def _compact(summaries: Sequence[Summary]) -> list[str]:
+def compact_columns(summaries: Sequence[Summary]) -> list[str]:
     """The compact columns; unlike the others, `unparseable` means something under one kind of protocol only."""
     return [c for c in COMPACT if c != "unparseable" or any(s.metrics[c] is not None for s in summaries)]
 
 
-def _compact_notes(group: Group, summaries: Sequence[Summary]) -> tuple[str, ...]:
+def compact_notes(group: Group, summaries: Sequence[Summary]) -> tuple[str, ...]:
     failures = tuple(f"{s.row.label}: {s.note}." for s in summaries if s.note)
     return (*failures, *accuracy_notes(group, summaries))
 
 
-def _table(
+def method_table(
     group: Group,
     summaries: Sequence[Summary],
     columns: Sequence[str],
@@ -196,8 +170,17 @@ def _table(
     rows = tuple(tuple(cell(s) for _, cell in made) for s in summaries)
     bold = frozenset((i, bold_column) for i, s in enumerate(summaries) if s.best and bold_column is not None)
     left = frozenset({0, len(made) - 1}) if made[-1][0] == "Note" else frozenset({0})
-    full = f"{title}: {group.title}" if title and title != group.title else title
-    return Table(full, tuple(name for name, _ in made), rows, left, bold, notes)
+    return Table(title, tuple(name for name, _ in made), rows, left, bold, notes)
+
+
+def short(group: Group, table: Table) -> Table:
+    """The table without the group's title, where that stands above already."""
+    return replace(table, title=table.title.removesuffix(f": {group.title}"))
+
+
+def captioned(group: Group, table: Table) -> Table:
+    """The table with the group's title, where it stands alone."""
+    return replace(table, title=f"{table.title}: {group.title}" if table.title else group.title)
 
 
 def metric_text(row: Metric, value: float | None, compact: bool = False) -> str:
@@ -242,10 +225,6 @@ def _percent(value: float | None, error: float | None = None) -> str:
     return f"{100 * value:.1f}" + (f" ± {100 * error:.1f}" if error is not None else "")
 
 
-def points_text(value: float) -> str:
-    return f"{100 * value:+z.1f}".replace("-", "−")
-
-
 def _p(value: float | None) -> str:
     return NOTHING if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
 
@@ -271,11 +250,11 @@ def _paired(group: Group, comparisons: Sequence[Comparison]) -> Table:
         f"Documents: {comparisons[0].documents}; {seeds}.",
     ]
     if span := span_text(comparisons):
-        notes.append(f"Smallest detectable difference (two-sided 5%, power 80%): {span.rstrip(',')}.")
+        notes.append(f"A true difference below {span} would probably be missed (power 80%, two-sided 5%).")
     if group.embedded:
         notes.append(f"Data: {EMBEDDED}.")
     columns = ("Method", "Macro mean", "95% interval", "p", "p (Holm)", *group.tasks)
-    return Table(f"Difference to {reference.label}: {group.title}", columns, tuple(rows), notes=tuple(notes))
+    return Table(f"Difference to {reference.label}", columns, tuple(rows), notes=tuple(notes))
 
 
 def _methods(number: int) -> str:

@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks.data.batches import collate
 from benchmarks.data.examples import Example
-from benchmarks.models import load as models
+from benchmarks.models.load import TINY
+from benchmarks.models.load import load as load_model
 
 TASKS = tuple(f"task{i}" for i in range(8))
 
@@ -16,7 +17,7 @@ TASKS = tuple(f"task{i}" for i in range(8))
 @pytest.fixture
 def tiny():
     """A fresh frozen model: the same weights each time."""
-    return models.load(models.TINY, "float32", "cpu")[0]
+    return load_model(TINY, "float32", "cpu")[0]
 
 
 @pytest.fixture(scope="session")

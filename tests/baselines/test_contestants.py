@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 import torch
 from accelerate.utils import set_seed
+from contestants import BUILT_IN
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from baselines.budgets import layers_of
@@ -38,7 +39,7 @@ TASKS = tuple(f"task{i}" for i in range(8))
 EMBEDDED = dict(hidden=576, mlp=1536, layers=30, heads=9, kv=3)  # SmolLM2-135M
 WIDER = dict(hidden=896, mlp=4864, layers=24, heads=14, kv=2)  # Qwen2.5-0.5B
 SMALL = dict(hidden=64, mlp=128, layers=6, heads=4, kv=2)  # large enough that one expert is under 2%
-ADAPTERS = [name for name, cls in registry.methods().items() if name != "frozen" and not cls.trains_base]
+ADAPTERS = [name for name in BUILT_IN if name not in ("frozen", "full")]
 MIXTURES = [name for name in ADAPTERS if issubclass(registry.methods()[name], ExpertMethod)]
 
 

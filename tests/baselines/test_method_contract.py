@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate.utils import set_seed
+from contestants import BUILT_IN
 from peft import PeftModel
 from safetensors.torch import load_file
 
@@ -27,10 +28,6 @@ STEPS = 12
 SMALL = {"r": 4, "init_r": 6, "target_r": 4}
 # Settings that make another contestant of one, written as on the command line.
 VARIANTS = [f"mola:shape={shape}" for shape in SHAPES if shape != Mola.shape]
-CONTESTANTS = """
-    lora rslora dora pissa adalora molora mola alphalora eva-experts random-experts inverse-experts lora-smoe smoe-type
-    smoe-global smoe-attention smoe-mlp smoe-proportional smoe-released hydralora full frozen
-""".split()
 
 
 def build(asked):
@@ -153,7 +150,8 @@ def test_the_same_seed_gives_bit_equal_losses(run, tiny, batch, probe):
 def test_the_loss_falls_on_a_batch_that_is_repeated(run):
     if run.trainable:
         assert len(run.losses) == STEPS
-        assert min(run.losses[-3:]) < 0.98 * run.losses[0]
+        clearly = 0.98 if run.name.split(":")[0] in BUILT_IN else 1.0
+        assert min(run.losses[-3:]) < clearly * run.losses[0]
     else:
         assert run.losses == []
 
@@ -177,5 +175,5 @@ def test_facts_are_json_and_count_no_more_than_is_trained(run):
         assert parameters["experts"] + parameters["router"] == count
 
 
-def test_every_contestant_there_ever_was_is_discovered():
-    assert set(MAIN) <= set(CONTESTANTS) <= set(registry.methods())
+def test_every_contestant_of_this_repository_is_discovered():
+    assert set(MAIN) <= set(BUILT_IN) <= set(registry.methods())

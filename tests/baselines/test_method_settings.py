@@ -13,7 +13,8 @@ from baselines.methods.lora import Lora
 from baselines.methods.lora_smoe import LoraSMoE
 from baselines.methods.molora import MoLora
 from benchmarks.jobs.train import train
-from benchmarks.models import load as models
+from benchmarks.models.load import TINY, skeleton
+from benchmarks.models.load import load as load_model
 from smoe import find_blocks, smoe_layers
 
 BLOCKS = 14  # of the tiny model: seven projections in two layers
@@ -28,7 +29,7 @@ def fit(method, model, batch, steps):
 
 
 def test_lora_smoe_and_molora_have_equally_many_experts_and_differ_in_the_allocation(tiny, probe):
-    other = models.load(models.TINY, "float32", "cpu")[0]
+    other = load_model(TINY, "float32", "cpu")[0]
     smoe, uniform = LoraSMoE(r=2), MoLora(r=2)
     ours = smoe.facts(smoe.attach(tiny, probe, 4))["experts"]
     theirs = uniform.facts(uniform.attach(other, probe, 4))["experts"]
@@ -64,7 +65,7 @@ def test_the_router_balance_loss_reaches_the_training_loss(tiny, batch, probe):
 
 def test_a_mixture_with_one_expert_everywhere_trains_as_lora_does(tiny, batch, probe):
     """The harness adds nothing of its own: PEFT's LoRA from the same draws gives the same losses."""
-    other = models.load(models.TINY, "float32", "cpu")[0]
+    other = load_model(TINY, "float32", "cpu")[0]
     set_seed(0)
     mixture = MoLora(r=4, alpha=8, num_experts=1).attach(tiny, probe, 6)
     lora = Lora(r=4, alpha=8).attach(other, probe, 6)
@@ -99,7 +100,7 @@ def test_adalora_that_is_not_driven_is_noticed(tiny):
 @pytest.mark.parametrize("steps", [0, 1, 2])
 def test_adalora_refuses_steps_too_few_to_prune_in(steps):
     with pytest.raises(ValueError, match=f"{steps} steps leave none for pruning"):
-        AdaLora().check(models.skeleton(models.TINY), TASKS, steps)
+        AdaLora().check(skeleton(TINY), TASKS, steps)
 
 
 @pytest.mark.parametrize(
@@ -139,11 +140,11 @@ def test_a_setting_out_of_range_is_refused_at_once_by_name(cls, settings, messag
 )
 def test_lora_smoe_refuses_what_the_model_and_the_tasks_cannot_give_before_any_pass(settings, message):
     with pytest.raises(ValueError, match=message):
-        LoraSMoE(**settings).check(models.skeleton(models.TINY), TASKS, 4)
+        LoraSMoE(**settings).check(skeleton(TINY), TASKS, 4)
 
 
 def test_lora_smoe_accepts_every_budget_up_to_one_expert_a_task():
-    skeleton = models.skeleton(models.TINY)
-    assert len(find_blocks(skeleton)) == BLOCKS
+    model = skeleton(TINY)
+    assert len(find_blocks(model)) == BLOCKS
     for total in (1, BLOCKS * len(TASKS)):
-        LoraSMoE(mean_experts=None, total_experts=total).check(skeleton, TASKS, 4)
+        LoraSMoE(mean_experts=None, total_experts=total).check(model, TASKS, 4)

@@ -1,7 +1,7 @@
 """A contestant is one file: in a folder elsewhere it is listed, planned, run, tabled and held to the contract.
 
-Nothing in the repository is edited for it, and what a user would run runs in processes of its own. The README's example
-is one.
+Nothing in the repository is edited for it, and what a user would run runs in processes of its own. The example in the
+folder's README is one.
 """
 
 from __future__ import annotations
@@ -44,11 +44,36 @@ class EveryOtherBlock(ExpertMethod):
 '''
 
 
+NO_MIXTURE = '''
+"""PEFT's IA3 by the one verb that a method must have."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from peft import IA3Config, get_peft_model
+
+from baselines.method import Method
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scales(Method):
+    name: ClassVar[str] = "scales-alone"
+    summary: ClassVar[str] = "IA3: one factor for each output"
+    source: ClassVar[str] = "a test"
+
+    def attach(self, model, probe, total_steps):
+        targets = ["k_proj", "v_proj", "down_proj"]
+        config = IA3Config(target_modules=targets, feedforward_modules=["down_proj"], task_type="CAUSAL_LM")
+        return get_peft_model(model, config)
+'''
+
+
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
-    """Run a module of the repository with the contestant's folder on the path."""
+    """Run a module of the repository with the contestants' folder on the path."""
     folder = tmp_path_factory.mktemp("contestants")
     (folder / "every_other_block.py").write_text(SOURCE)
+    (folder / "scales.py").write_text(NO_MIXTURE)
     variables = {**os.environ, "SMOE_METHODS": str(folder), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
     def run(*arguments):
@@ -87,16 +112,26 @@ def test_the_reports_table_has_its_row(python, records):
     assert shown.returncode == 0 and NAME in shown.stdout
 
 
-def test_the_contract_tests_hold_it_to_what_every_contestant_promises(python):
+@pytest.mark.parametrize("name", [NAME, "scales-alone"])
+def test_the_contract_tests_hold_it_to_what_every_contestant_promises(python, name):
     contract = "tests/baselines/test_method_contract.py"
-    done = python("pytest", contract, "-k", NAME, "-vv", "-p", "no:cacheprovider")
+    done = python("pytest", contract, "-k", name, "-vv", "-p", "no:cacheprovider")
     assert done.returncode == 0, done.stdout
-    assert f"test_it_starts_equal_to_the_base_model[{NAME}] PASSED" in done.stdout
+    assert f"test_it_starts_equal_to_the_base_model[{name}] PASSED" in done.stdout
 
 
-def test_the_readmes_own_example_is_a_contestant(tmp_path, monkeypatch, tiny, probe):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
-    (source,) = (block for block in blocks if "class AttentionOnly" in block)
+def test_only_the_contract_asks_anything_of_it(python):
+    more = ("tests/baselines", "tests/benchmarks/studies/test_cost.py")
+    collected = python("pytest", *more, "--collect-only", "-p", "no:cacheprovider").stdout
+    asked = {line.split("::")[0] for line in collected.splitlines() if f"[{NAME}" in line or "[scales-alone" in line}
+    assert asked <= {"tests/baselines/test_method_contract.py", "tests/baselines/test_new_method.py"}
+    assert "tests/baselines/test_method_contract.py" in asked
+
+
+def test_the_example_that_readmes_show_is_a_contestant(tmp_path, monkeypatch, tiny, probe):
+    shown = "".join((ROOT / file).read_text(encoding="utf-8") for file in ("README.md", "baselines/README.md"))
+    blocks = re.findall(r"```python\n(.*?)```", shown, flags=re.DOTALL)
+    (source,) = {block for block in blocks if "class AttentionOnly" in block}
     (tmp_path / "attention_only.py").write_text(source, encoding="utf-8")
     monkeypatch.setenv("SMOE_METHODS", str(tmp_path))
     method = registry.methods()["attention-only"]()

@@ -9,12 +9,12 @@ import torch
 from baselines.methods.molora import MoLora
 from benchmarks.data import batches
 from benchmarks.data.examples import Example
-from benchmarks.models import load as models
+from benchmarks.models.load import load as load_model
 
 
 def test_a_mixture_reports_load_entropy_and_dead_experts_of_every_router_and_task() -> None:
     torch.manual_seed(0)
-    model, tokenizer = models.load("tiny", "float32", "cpu")
+    model, tokenizer = load_model("tiny", "float32", "cpu")
     made = {t: [Example(t, tuple(range(i, i + n)), 2, False) for i, n in ((1, 9), (30, 5))] for t in ("a", "b")}
     probe = batches.probe(made, 2, 2, tokenizer.pad_token_id)
     method = MoLora(num_experts=3)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.models import load as models
+from benchmarks.models.load import TINY
+from benchmarks.models.load import load as load_model
 
 
 @pytest.fixture(scope="session")
 def tiny():
     """(model, tokeniser); no test changes the weights."""
-    return models.load(models.TINY, "float32", "cpu")
+    return load_model(TINY, "float32", "cpu")
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ from baselines.methods.molora import MoLora
 from benchmarks.data import batches
 from benchmarks.data.examples import Example
 from benchmarks.jobs.train import LOOK, answer_loss, answer_width, train
-from benchmarks.models import load as models
 from benchmarks.models.attention import SDPA_NO_SYNC
+from benchmarks.models.load import load as load_model
 from benchmarks.offline.gpu_pass import REHEARSAL
 
 RANDOM = "random:llama:width=64:layers=2"
@@ -66,7 +66,7 @@ def probe(device):
     ids=["lora", "smoe", "balance", "top", "hydra"],
 )
 def test_a_training_step_never_waits_for_the_device(device, method, lengths):
-    model = method.attach(models.load(RANDOM, "bfloat16", device)[0], probe(device), STEPS)
+    model = method.attach(load_model(RANDOM, "bfloat16", device)[0], probe(device), STEPS)
     batch = batches.collate(drawn(lengths), 0), sum(lengths)
     watch = no_waiting(device)
 
@@ -89,9 +89,9 @@ def test_a_training_step_never_waits_for_the_device(device, method, lengths):
 def test_the_device_and_the_cpu_find_the_same_loss_and_gradients(device, dtype):
     found = []
     batch = batches.collate(drawn([20, 11, 16, 7]), 0)
-    reference = models.load(RANDOM, "float32", "cpu")[0]
+    reference = load_model(RANDOM, "float32", "cpu")[0]
     for place, precision in (("cpu", "float32"), (device, dtype)):
-        model = models.load(RANDOM, precision, place)[0]
+        model = load_model(RANDOM, precision, place)[0]
         model.load_state_dict(reference.state_dict())  # random weights differ from one device to another
         model = MoLora().attach(model, {}, 1)
         torch.manual_seed(0)
@@ -111,8 +111,8 @@ def test_the_device_and_the_cpu_find_the_same_loss_and_gradients(device, dtype):
 def test_sensitivity_finds_the_same_scores_on_the_device(device):
     from smoe import sensitivity
 
-    reference = models.load(RANDOM, "float32", "cpu")[0]
-    model = models.load(RANDOM, "float32", device)[0]
+    reference = load_model(RANDOM, "float32", "cpu")[0]
+    model = load_model(RANDOM, "float32", device)[0]
     model.load_state_dict(reference.state_dict())
     ours, theirs = (sensitivity(m, probe(place)).scores for m, place in ((model, device), (reference, "cpu")))
     for task, own in theirs.items():
@@ -121,7 +121,7 @@ def test_sensitivity_finds_the_same_scores_on_the_device(device):
 
 @pytest.mark.parametrize("lengths", [(20, 11, 16, 7), (16, 16, 16, 16)], ids=["padded", "full"])
 def test_attention_that_asks_nothing_gives_what_sdpa_gives(lengths):
-    model = models.load(RANDOM, "float32", "cpu")[0]
+    model = load_model(RANDOM, "float32", "cpu")[0]
     batch = batches.collate(drawn(lengths), 0)
     losses = []
     for kind in ("sdpa", SDPA_NO_SYNC, "eager"):
@@ -136,7 +136,7 @@ def test_only_a_missing_mask_is_looked_at(monkeypatch):
 
     looks = []
     monkeypatch.setattr(masking_utils, "fast_all", lambda mask: looks.append(mask) or mask.all())
-    model = models.load(RANDOM, "float32", "cpu")[0]
+    model = load_model(RANDOM, "float32", "cpu")[0]
     batch = batches.collate(drawn([16, 16]), 0)
     for kind in (SDPA_NO_SYNC, "sdpa"):
         assert not looks

@@ -9,6 +9,8 @@ from types import ModuleType
 import pytest
 
 from benchmarks import registry
+from benchmarks.plan.parse import parse_methods
+from benchmarks.run import print_list
 from benchmarks.suite import Suite
 from results.names import pick
 
@@ -72,6 +74,54 @@ def test_two_contestants_of_one_name_are_an_error(folder):
     (folder / "again.py").write_text(METHOD.format(name="lora"))
     with pytest.raises(ValueError, match="two entries are named 'lora'; the second is in .*again"):
         registry.methods()
+
+
+WHOLE = METHOD.format(name="broken")
+BROKEN = {
+    "a file with a syntax error": (WHOLE + "    def (", "SyntaxError"),
+    "a file that imports what is not there": ("import nowhere_at_all\n" + WHOLE, "No module named 'nowhere_at_all'"),
+    "a list as a default": (WHOLE.replace("float = 0.5", "list = []"), "mutable default .* for field strength"),
+    "a default of another type": (WHOLE.replace("0.5", "'much'"), "class Another: the default of strength, 'much'"),
+    "a default that the class itself refuses": (
+        WHOLE + "    def __post_init__(self):\n        raise ValueError('strength 0.5 must be 1')\n",
+        "class Another: its defaults are refused: strength 0.5 must be 1",
+    ),
+    "an annotation of a name that is not there": (WHOLE.replace("float", "Flaot"), "Flaot"),
+    "no dataclass": (WHOLE.replace("@dataclass(frozen=True, kw_only=True)", ""), "class Another: it is no dataclass"),
+    "no attach": (
+        WHOLE.replace("Frozen)", "Method)").replace("methods.references import Frozen", "method import Method"),
+        "class Another: it does not define attach",
+    ),
+    "no summary": (
+        WHOLE.replace("Frozen)", "Method)").replace("methods.references import Frozen", "method import Method")
+        .replace("    summary", "    unused") + "    def attach(self, model, probe, total_steps): ...\n",
+        "class Another: it lacks summary",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("source", BROKEN)
+def test_a_broken_contestant_is_named_with_its_file_and_stops_nobody_else(folder, source, capsys):
+    text, reason = BROKEN[source]
+    (folder / "odd_file.py").write_text(text)
+    (folder / "whole.py").write_text(METHOD.format(name="whole"))
+    assert {"whole", "lora"} <= registry.methods().keys() and "broken" not in registry.methods()
+    with pytest.raises(ValueError, match=f"method 'broken' cannot be used: .*odd_file.py: .*{reason}"):
+        parse_methods("lora,broken")
+    assert [m.name for m in parse_methods("lora,whole")] == ["lora", "whole"]
+    print_list()
+    assert f"broken             cannot be used: {folder / 'odd_file.py'}: " in capsys.readouterr().out
+
+
+def test_a_file_that_is_mended_is_read_anew(folder):
+    (folder / "odd_file.py").write_text("def (")
+    assert list(registry.broken()) == ["odd-file"]
+    (folder / "odd_file.py").write_text(METHOD.format(name="mended"))
+    assert "mended" in registry.methods() and not registry.broken()
+
+
+def test_no_contestant_of_the_repository_is_broken():
+    assert registry.broken() == {}
 
 
 def test_two_suites_of_one_name_are_an_error(monkeypatch):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+from PIL import Image
 from synthetic_records import make_failed, make_record, make_run
 from typer.testing import CliRunner
 
@@ -20,9 +21,11 @@ import reports
 from reports.__main__ import app
 from reports.analysis.groups import make_groups
 from reports.figures import style
+from reports.figures.gallery import figures
 from reports.figures.heatmaps import maps, parse_block
-from reports.figures.tradeoff import figures
 from reports.render import write as draw
+from reports.render.files import write_figure
+from results.stability import Stability
 from results.store import Store
 
 NAME = "commonsense--smollm2-135m--embedded--loglik--d640-e16"
@@ -44,6 +47,7 @@ def test_a_redraw_writes_tables_figures_and_their_numbers_and_checks_clean(folde
     out = tmp_path / "out"
     result = run("--records", folder, "--out", out)
     assert result.exit_code == 0 and f"{NAME}/main.md" in result.output
+    assert result.output.rstrip().endswith("out/index.html")
     files = {p.name for p in (out / NAME).iterdir()}
     stems = {p.removesuffix(".png") for p in files if p.endswith(".png")}
     wanted = {"accuracy-parameters", "memory", "time", "loss", "differences", "experts", "sensitivity-lora-smoe"}
@@ -63,6 +67,44 @@ def test_a_redraw_writes_tables_figures_and_their_numbers_and_checks_clean(folde
     assert f"{NAME}/time.csv: differs" in result.output and f"{NAME}/main.csv: missing" in result.output
     assert f"{NAME}/extra.md: not in a redraw" in result.output and "time.png" not in result.output
     assert f"{NAME}/loss.png: missing" in result.output and f"{NAME}/table2.tex: differs" in result.output
+
+
+@pytest.mark.parametrize("command", [(), ("paper",)])
+def test_vector_figures_are_drawn_where_they_are_asked_for(command, tmp_path):
+    for record in make_run(["lora", "lora-smoe"], layers=2):
+        Store(tmp_path / "records").save(record)
+    options = [*command, "--records", tmp_path / "records", "--out", tmp_path / "out"]
+    assert run(*options).exit_code == 0 and not list((tmp_path / "out").rglob("*.svg"))
+    assert run(*options, "--vector").exit_code == 0
+    drawn = sorted((tmp_path / "out" / NAME).glob("*.svg"))
+    assert [f.with_suffix(".png") for f in drawn] == sorted((tmp_path / "out" / NAME).glob("*.png")) and drawn
+    assert "<svg" in drawn[0].read_text() and "<dc:date>" not in drawn[0].read_text()
+    before = {f.name: f.read_bytes() for f in drawn}
+    assert run(*options, "--check").exit_code == 0 and run(*options, "--vector").exit_code == 0
+    assert {f.name: f.read_bytes() for f in drawn} == before
+
+
+def test_pictures_have_a_palette_unless_a_colour_scale_is_continuous(tmp_path):
+    (group,) = make_groups(make_run(["lora", "lora-smoe"], layers=2))
+    drawn = {**figures(group), **maps(group)}
+    for stem, mode in (("time", "P"), ("experts", "P"), ("sensitivity-lora-smoe", "RGB"), ("tasks", "RGB")):
+        write_figure(tmp_path, stem, *drawn[stem], ("png",))
+        assert Image.open(tmp_path / f"{stem}.png").mode == mode
+
+
+@pytest.mark.parametrize("studies", ["studies", "../studies"])
+def test_measurements_that_are_no_records_are_drawn_in_or_beside_the_report_and_checked(studies, tmp_path):
+    one = Stability(
+        suite="commonsense", source="embedded", model="tiny", dtype="float32", method="lora-smoe", hyperparameters={},
+        max_length=256, allocations={(s, n): {"a.0.q": s + n, "a.1.q": 2} for s in (0, 1) for n in (1, 2)},
+        seconds={(s, n): 0.5 for s in (0, 1) for n in (1, 2)}, environment={"git_commit": "c0ffee"},
+    )  # fmt: skip
+    out = tmp_path / "main"
+    draw.draw([], out, (), (), None, [one], studies)
+    assert (out / studies / "stability.md").is_file() and f"({studies}/stability.md)" in (out / "README.md").read_text()
+    assert draw.check([], out, (), None, [one], False, studies) == []
+    (out / studies / "stability.csv").write_text("edited")
+    assert draw.check([], out, (), None, [one], False, studies) == [f"{studies}/stability.csv: differs"]
 
 
 def test_two_redraws_give_equal_bytes_images_included(tmp_path):
@@ -88,7 +130,7 @@ def test_two_redraws_give_equal_bytes_images_included(tmp_path):
 )
 def test_little_is_drawn_honestly(records, tmp_path):
     groups = make_groups(records)
-    draw.draw(groups, tmp_path / "out", images=False)
+    draw.draw(groups, tmp_path / "out", images=())
     for group in groups:
         for _, draw_it in {**figures(group), **maps(group)}.values():
             draw_it().draw_without_rendering()
@@ -182,7 +224,7 @@ def test_show_prints_the_asked_records_in_a_pipe_without_folding(folder, tmp_pat
         assert (
             "openbookqa" in done.stdout
             and "dora: failed" in done.stdout
-            and "molora" not in done.stdout.split("Small")[0]
+            and "molora" not in done.stdout.split("How small")[0]
         )
         assert "\x1b" not in done.stdout
     assert "no record of missing" in done.stderr

@@ -7,13 +7,16 @@ import errno
 import json
 import multiprocessing
 import os
+from pathlib import Path
 
 import pytest
 from synthetic_records import make_failed, make_record
 
 import results.store
-from results.record import Record
-from results.store import RECORDS, SCRATCH, Store, StoreError, publish
+from results.record import Record, RecordError
+from results.store import RECORDS, SCRATCH, Store, StoreError, folder_path, publish, read
+
+FIXTURES = Path(__file__).parent / "fixtures"
 
 
 @pytest.fixture
@@ -52,29 +55,36 @@ def test_all_is_sorted_by_key(store):
     assert keys == sorted(keys) and len(keys) == 3
 
 
-def test_a_truncated_file_is_set_aside_and_its_text_kept(store):
+def test_reading_renames_nothing_and_names_what_is_no_record(store):
     path = store.save(make_record("lora"))
     text = path.read_text()[:200]
     path.write_text(text)
-    with pytest.warns(UserWarning, match="set aside"):
-        assert store.all() == []
-    assert not path.exists()
-    (aside, reason) = store.set_aside[0]
-    assert aside.name == f"{path.name}.broken" and aside.read_text() == text and reason
+    foreign = store.folder / "notes.json"
+    foreign.write_text("{}")
+    with pytest.warns(UserWarning, match="passed over"):
+        assert store.all() == [] and store.load(path.stem) is None and store.find(make_record("lora").spec) is None
+    assert {p.name: p.read_text() for p in store.folder.iterdir()} == {path.name: text, "notes.json": "{}"}
+    assert [p for p, _ in store.unreadable] == [path] and store.set_aside == []
 
 
-def test_setting_aside_never_overwrites(store):
+def test_who_writes_a_record_sets_aside_what_stands_in_its_place_and_never_overwrites(store):
+    record = make_record("lora")
+    path = store.path(record.key)
+    store.folder.mkdir()
     for content in ("first", "second", "third"):
-        path = store.folder / "a.json"
-        store.folder.mkdir(exist_ok=True)
         path.write_text(content)
-        with pytest.warns(UserWarning):
-            store.all()
-    assert {p.name: p.read_text() for p in store.folder.iterdir()} == {
-        "a.json.broken": "first",
-        "a.json.broken1": "second",
-        "a.json.broken2": "third",
-    }
+        with pytest.warns(UserWarning, match="set aside"):
+            store.save(record)
+    broken = {p.name: p.read_text() for p in store.folder.iterdir() if p != path}
+    assert broken == {f"{path.name}.broken{n}": text for n, text in (("", "first"), (1, "second"), (2, "third"))}
+    assert store.load(record.key) == record and [p.name for p, _ in store.set_aside] == sorted(broken)
+
+
+def test_a_readable_record_is_replaced_without_a_trace(store):
+    record = make_record("lora")
+    store.save(record)
+    store.save(dataclasses.replace(record, facts={"new": 1}))
+    assert os.listdir(store.folder) == [f"{record.key}.json"] and store.load(record.key).facts == {"new": 1}
 
 
 @pytest.mark.parametrize(
@@ -86,32 +96,97 @@ def test_setting_aside_never_overwrites(store):
         lambda body: body.update(schema=99),
         lambda body: body["spec"].update(tasks=5),
         lambda body: body["environment"].update(git_dirty=True),
+        lambda body: body.pop("digest"),
     ],
 )
-def test_a_hand_edited_file_is_set_aside(store, edit):
+def test_a_hand_edited_file_is_no_record(store, edit):
     record = make_record("lora")
     path = store.save(record)
     body = json.loads(path.read_text())
     edit(body)
     path.write_text(json.dumps(body))
-    with pytest.warns(UserWarning, match="set aside"):
+    with pytest.warns(UserWarning, match="passed over"):
         assert store.find(record.spec) is None
-    assert len(store.set_aside) == 1
+    assert [p for p, _ in store.unreadable] == [path]
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"", b"[]", b"null", b'{"schema": 1}'])
-def test_rubbish_is_set_aside_without_a_crash(store, content):
+KEY = "commonsense--tiny--lora--s0--0123abcd"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe\x00", b"", b"[]", b"null", b'{"schema": 1}', b"[" * 100_000, b'{"a":' * 100_000, b'{"schema": NaN}'],
+    ids=["no text", "empty", "list", "null", "schema alone", "deep list", "deep object", "nan"],
+)
+def test_rubbish_is_passed_over_without_a_crash(store, content):
     store.folder.mkdir()
-    (store.folder / "x.json").write_bytes(content)
+    (store.folder / f"{KEY}.json").write_bytes(content)
     with pytest.warns(UserWarning):
         assert store.all() == []
+    with pytest.raises(RecordError):
+        read(store.folder / f"{KEY}.json")
 
 
-def test_a_record_under_another_name_is_set_aside(store):
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_a_folder_or_a_pipe_of_a_record_s_name_neither_stops_nor_hangs(store, kind):
+    store.folder.mkdir()
+    record = make_record("lora")
+    path = store.path(record.key)
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    with pytest.warns(UserWarning, match="not a regular file"):
+        assert store.all() == [] and store.find(record.spec) is None
+    with pytest.warns(UserWarning, match="set aside"):
+        store.save(record)
+    assert store.load(record.key) == record
+
+
+def test_a_record_under_another_name_is_passed_over(store):
     path = store.save(make_record("lora"))
-    path.rename(path.with_name("copy.json"))
+    path.rename(path.with_name(f"{KEY}.json"))
     with pytest.warns(UserWarning, match="holds the record"):
         assert store.all() == []
+
+
+def test_a_record_of_schema_1_is_listed_and_loaded_but_never_answers_a_new_spec(store):
+    store.folder.mkdir()
+    (file, *_) = sorted(FIXTURES.glob("*.json"))
+    (store.folder / file.name).write_bytes(file.read_bytes())
+    (record,) = store.all()
+    assert record.key == file.stem and record.schema == 1 and store.load(file.stem) == record
+    assert store.find(record.spec) is None
+    spec = dataclasses.replace(record.spec)
+    (store.folder / file.name).rename(store.path(spec.key))  # not even under the key that its spec has today
+    with pytest.warns(UserWarning):
+        assert store.find(spec) is None
+    with pytest.raises(RecordError, match="stays as it was written"):
+        store.save(record)
+
+
+def test_a_number_that_is_none_is_not_written_and_its_field_is_named(store):
+    record = make_record("lora")
+    for changes, field in (
+        ({"facts": {"router": {"a": [1.0, float("nan")]}}}, r"facts.router.a\[1\]"),
+        ({"data": {"boolq": {"x": float("inf")}}}, "data.boolq.x"),
+        ({"environment": {"load_average": [float("-inf")]}}, "environment.load_average"),
+    ):
+        with pytest.raises(RecordError, match=field):
+            store.save(dataclasses.replace(record, **changes))
+    assert not store.folder.exists()
+
+
+@pytest.mark.parametrize("key", ["x", "../records/x", "../../a--b--c--s0--01234567", "a--b--c--s0--0123456g"])
+def test_only_names_of_records_are_looked_for(store, key):
+    store.folder.mkdir()
+    path = store.path(key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}")
+    assert store.load(key) is None and store.unreadable == []  # not even opened
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_an_empty_name_is_no_folder(text):
+    with pytest.raises(ValueError, match="an empty name is no folder"):
+        folder_path(text)
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

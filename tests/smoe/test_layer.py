@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from oracles import LoopOverExperts, smoe_layer, switch_balance
+from oracles import smoe_layer, switch_balance
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
+from benchmarks.speed.rivals import LoopOverExperts
 from smoe import SMoEConfig, balance_loss, route, smoe_layers
 
 I, O, R = 12, 10, 3  # noqa: E741

@@ -261,19 +261,23 @@ for (const group of groups) {
   makeChoosable(group);
   makeFilterable(group, makePlot(group));
 }
-const choice = document.getElementById("group");
-if (choice) {
-  const show = () => { for (const group of groups) group.hidden = group.id !== choice.value; };
-  const follow = () => {
-    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    const group = target && target.closest(".group");
-    if (!group) return;
-    choice.value = group.id;
-    show();
-    target.scrollIntoView();
-  };
-  choice.addEventListener("change", show);
-  window.addEventListener("hashchange", follow);
-  show();
-  follow();
+/* The address names a comparison, or a place in one; without a name it is the first. The browser keeps the history. */
+function follow() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const chosen = (target && target.closest(".group")) || groups[0];
+  if (!chosen) return;
+  for (const group of groups) group.hidden = group !== chosen;
+  for (const link of document.querySelectorAll(".comparisons a")) {
+    if (link.hash === `#${chosen.id}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (!target || target.classList.contains("group")) return scrollTo(0, 0);
+  const fold = target.querySelector("details.fold") || target.closest("details.fold");
+  if (fold) fold.open = true;
+  target.scrollIntoView();
 }
+window.addEventListener("hashchange", follow);
+window.addEventListener("beforeprint", () => {
+  for (const fold of document.querySelectorAll(".group:not([hidden]) details.fold")) fold.open = true;
+});
+follow();

@@ -23,7 +23,8 @@ from benchmarks.data.tasks import prompt_hash, task_folders, task_objects, train
 from benchmarks.jobs import evaluate
 from benchmarks.jobs.scoring import score
 from benchmarks.models import assets
-from benchmarks.models import load as models
+from benchmarks.models.load import TINY
+from benchmarks.models.load import load as load_model
 
 DOCUMENTS = 12  # of each task that a made-up model answers
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "llm_adapters"  # published test sets
@@ -327,7 +328,7 @@ def test_a_task_that_lm_eval_does_not_define_is_refused():
 
 
 def test_evaluation_leaves_the_model_and_the_random_generators_as_they_were(suite, tokenizer):
-    model, _ = models.load(models.TINY, "float32", "cpu")
+    model, _ = load_model(TINY, "float32", "cpu")
     model.train()
     task = suite.tasks[0]
     torch.manual_seed(5)

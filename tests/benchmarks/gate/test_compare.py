@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -19,6 +20,7 @@ from benchmarks.gate.pairs import IncomparableError
 from benchmarks.gate.relative import paired_p
 from benchmarks.gate.render import as_junit, as_markdown
 from reports.analysis.stats import paired_bootstrap
+from results.pack import write_pack
 from results.record import PHASES
 from results.store import Store
 
@@ -415,14 +417,30 @@ def test_the_exit_status_is_2_when_nothing_can_be_compared(command, tmp_path):
 
 def test_an_unreadable_record_is_named_and_left_where_it_is(command, tmp_path):
     (tmp_path / "base").mkdir()
-    (tmp_path / "base" / "x.json").write_text("{")
+    broken = tmp_path / "base" / "commonsense--tiny--lora--s0--00000000.json"
+    broken.write_text("{")
     result = command(run(), run())
-    assert result.exit_code == 2 and "x.json" in result.stderr and (tmp_path / "base" / "x.json").exists()
+    assert result.exit_code == 2 and broken.name in result.stderr and broken.read_text() == "{"
+
+
+def test_what_is_named_as_no_record_is_none_of_the_gate_s_business(command, tmp_path):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "repeats.json").write_text("{")
+    assert command(run(), run()).exit_code == 0
 
 
 def test_two_files_are_compared_as_well(tmp_path):
     paths = [str(Store(tmp_path / name).save(run()[1])) for name in ("a", "b")]
     assert CliRunner().invoke(app, paths).exit_code == 0
+
+
+def test_a_pack_is_compared_as_the_folder_it_was_made_of(tmp_path):
+    for record in run():
+        path = Store(tmp_path / "a").save(record)
+    bodies = {p.stem: json.loads(p.read_text()) for p in path.parent.iterdir()}
+    write_pack(bodies, tmp_path / "a.jsonl.xz")
+    result = CliRunner().invoke(app, [str(tmp_path / "a.jsonl.xz"), str(tmp_path / "a"), "--all"])
+    assert result.exit_code == 0 and "4 rows" in result.stdout
 
 
 def test_every_limit_is_an_option_with_the_protocol_s_default():

@@ -144,8 +144,11 @@ def test_records_of_another_commit_are_not_taken_for_this_one(command, repositor
 def test_a_new_baseline_takes_the_place_of_the_old_one(command, repository, tmp_path):
     _, old, new = repository
     gone = make_run(("molora",), layers=2)
+    (tmp_path / "baseline").mkdir()
+    (tmp_path / "baseline" / "notes.json").write_text("mine")
     result, _ = command([*records(old), *gone], records, "--update")
     kept = Store(tmp_path / "baseline").all()
+    assert (tmp_path / "baseline" / "notes.json").read_text() == "mine"
     assert result.exit_code == 0 and [r.spec.method for r in kept] == list(METHODS)
     assert gate.baseline_commit(kept) == new
 

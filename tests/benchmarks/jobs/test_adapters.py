@@ -22,7 +22,7 @@ def run(tasks, documents, **more):
 
 @pytest.fixture(scope="module")
 def adapters():
-    return run(TASKS, 16, mixture="single")
+    return run(TASKS, 16, adapters="per-task")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_both_ways_train_on_the_same_documents_and_differ_in_the_key(adapters):
     (single,) = joined(adapters)
     assert single.data == shared.data and single.costs["train"].tokens == shared.costs["train"].tokens
     assert single.spec.tasks == shared.spec.tasks and set(single.scores) == set(shared.scores)
-    assert single.spec.adapters == "single" and single.key != shared.key
+    assert single.spec.adapters == "per-task" and single.key != shared.key
 
 
 def test_parameters_of_the_row_add_up_with_the_model_counted_once(adapters):

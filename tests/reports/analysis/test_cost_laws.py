@@ -9,9 +9,11 @@ import pytest
 from synthetic_records import make_record
 from typer.testing import CliRunner
 
+from reports.__main__ import app
 from reports.analysis import arithmetic
 from reports.analysis import cost_laws as cost
-from results.record import COST, Cost
+from results.record import Cost
+from results.spec import COST
 from results.store import Store
 from smoe.allocation import released_votes
 
@@ -127,17 +129,17 @@ def test_the_command_writes_the_page_the_numbers_and_a_figure(records, tmp_path)
     store = Store(tmp_path / "records")
     for record in records:
         store.save(record)
-    arguments = ["--records", str(store.folder), "--out", str(tmp_path / "out")]
-    result = CliRunner().invoke(cost.app, arguments, catch_exceptions=False)
+    arguments = ["cost", "--records", str(store.folder), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     page = (tmp_path / "out" / "cost.md").read_text()
-    assert "| lora | train | length | 32 - 256 | 1.20 ± 0.00 |" in page and "| 70B | 1000 |" in page
+    assert "| lora | train | length | 32 to 256 | 1.20 ± 0.00 |" in page and "| 70B | 1000 |" in page
     assert (tmp_path / "out" / "cost.csv").read_text().startswith("method,phase,axis,value,seconds")
     drawn = [f"train-{what}.{kind}" for what in ("seconds", "memory") for kind in ("png",)]
     assert all((tmp_path / "out" / name).stat().st_size > 1000 for name in drawn)
-    assert CliRunner().invoke(cost.app, [*arguments, "--check"]).exit_code == 0
+    assert CliRunner().invoke(app, [*arguments, "--check"]).exit_code == 0
     (tmp_path / "out" / "cost.csv").write_text("method\n")
-    stale = CliRunner().invoke(cost.app, [*arguments, "--check"])
+    stale = CliRunner().invoke(app, [*arguments, "--check"])
     assert stale.exit_code == 1 and "cost.csv: differs" in stale.stdout
-    empty = CliRunner().invoke(cost.app, ["--records", str(tmp_path / "none")])
+    empty = CliRunner().invoke(app, ["cost", "--records", str(tmp_path / "none")])
     assert empty.exit_code == 2 and "none: no finished cost record; python -m benchmarks.studies.cost" in empty.stderr

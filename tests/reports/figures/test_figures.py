@@ -14,8 +14,9 @@ from synthetic_records import make_record, make_run
 
 from reports.analysis.groups import make_groups
 from reports.figures import style
+from reports.figures.gallery import figures
 from reports.figures.heatmaps import maps
-from reports.figures.tradeoff import draw_trade_off, figures
+from reports.figures.tradeoff import draw_trade_off
 
 
 def _drawn(stem: str):

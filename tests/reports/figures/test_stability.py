@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from reports.figures.studies import (
+from reports.figures.stability import (
     DRAW,
     SMALLER,
     chance_overlap,
@@ -15,8 +15,8 @@ from reports.figures.studies import (
     overlap,
     rank_correlation,
     stability_rows,
-    stability_table,
 )
+from reports.render.stability import stability_table
 from results.record import RecordError
 from results.stability import Stability
 

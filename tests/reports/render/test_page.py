@@ -22,6 +22,7 @@ from reports.analysis.groups import make_groups
 from reports.figures.canvas import marker_path
 from reports.figures.style import MARKERS
 from reports.render.page import page
+from reports.render.titles import brief_titles, by_information, distinct_titles, documents, training_shows
 from results.store import Store
 
 EVIL = "ValueError: </script><img src=x onerror=alert(1)> & \"'"
@@ -66,25 +67,27 @@ def _tied(*methods: str, **changes: Any):
 
 def test_a_tie_is_called_a_tie_and_one_seed_one_seed():
     found = _answer(_tied("lora", "molora", "frozen"))
-    assert found.verdict.startswith("No method is shown to be better: frozen, lora and molora share the highest")
+    assert found.verdict.startswith("No method is shown to be better than the others. frozen, lora and molora share")
     assert "Training is not shown to help: frozen trains nothing." in found.verdict
     near = _answer(make_run(["lora", "molora"], layers=1))
     assert re.fullmatch(
-        "No method .* has the highest macro mean of 2 contestants, .*, but lora cannot be told from it.", near.verdict
+        r"No method .* molora has the highest accuracy of 2 methods: .* Not significantly different from it: lora\.",
+        near.verdict,
     )
     text = " ".join(found.sure)
-    assert "95% interval" in text and "320 documents of 8 tasks" in text and "One seed" in text
+    assert "95% interval from 320 documents" in text and "over 8 tasks" in text and "One seed" in text
     assert "not that the methods are equal" in text and "embedded split, not comparable" in text
     assert any("measured once" in line for line in found.cost)
 
 
 def test_a_winner_needs_the_paired_test():
     found = _answer(make_run(["frozen", "lora-smoe"], layers=1, count=400))
-    assert re.fullmatch("lora-smoe has the .*, and every other one is shown to be below it.", found.verdict)
-    assert "tied" not in " ".join(found.cost)
+    assert re.fullmatch(r"lora-smoe has the .*\. Significantly less accurate: every other one\.", found.verdict)
+    assert "not significantly different" not in " ".join(found.cost)
     half = _answer([make_record("frozen", layers=1, count=400), *_tied("lora", "molora", count=400)])
-    assert "lora and molora share the highest" in half.verdict and "frozen is shown to be below them" in half.verdict
-    assert "tied for the best, fewest trainable parameters" in " ".join(half.cost)
+    assert "lora and molora share the highest" in half.verdict and "less accurate: every other one" not in half.verdict
+    assert half.verdict.endswith("Significantly less accurate: frozen.")
+    assert "different from the best, fewest trainable parameters" in " ".join(half.cost)
 
 
 def test_nothing_finished_is_no_answer_and_one_method_no_comparison():
@@ -166,6 +169,40 @@ def test_chosen_columns_come_first_and_the_others_wait():
     heads = {name: mark for mark, name in re.findall(r'<th scope="col"([^>]*)>([^<]+)</th>', table)}
     assert list(heads)[:4] == ["Method", "Router", "Macro mean", "95% interval"]
     assert ["extra" in mark for mark in heads.values()][:4] == [False, False, False, True] and "extra" in heads["boolq"]
+
+
+def test_the_page_opens_with_the_comparison_that_says_most_and_names_none_twice():
+    records = make_run(["frozen", "lora"], layers=1, count=400)
+    records += [make_record(method, layers=1, train_documents=9) for method in ("lora", "molora", "dora")]
+    groups = make_groups(records)
+    assert len(groups) == 2 and sum(map(training_shows, groups)) == 1
+    assert training_shows(by_information(groups)[0]) and documents(by_information(groups)[0]) == 3200
+    text = page(groups, {})
+    links = re.findall(r'<li><a href="#([^"]+)">([^<]+)</a>', text.split("</nav>")[0])
+    assert [name for name, _ in links] == [g.name for g in by_information(groups)]
+    assert len({title for _, title in links}) == 2 and all(len(title) < 80 for _, title in links)
+    assert "smollm2" not in links[0][1]  # what all share does not tell them apart
+
+
+def test_equal_titles_are_told_apart_by_what_split_the_groups():
+    (group,) = make_groups([make_record("lora", layers=1)])
+    twins = [dataclasses.replace(group, name=f"{group.name}--threads-{n}") for n in (2, 4)]
+    for titles in (brief_titles(twins), distinct_titles(twins)):
+        assert [text.rsplit(" ", 1)[1] for text in titles.values()] == ["(threads-2)", "(threads-4)"]
+
+
+def test_no_control_is_named_cheapest_and_noise_names_nobody():
+    records = _tied("lora", "molora", "lora-smoe", "random-experts")
+
+    def with_seconds(record, seconds):
+        costs = {n: dataclasses.replace(c, wall_seconds=seconds) for n, c in record.costs.items()}
+        return dataclasses.replace(record, costs=costs)
+
+    alike = [with_seconds(r, s) for r, s in zip(records, (10.0, 10.2, 10.1, 5.0), strict=True)]
+    assert "least time" not in " ".join(_answer(alike).cost)
+    apart = [with_seconds(r, s) for r, s in zip(records, (10.0, 10.2, 15.0, 5.0), strict=True)]
+    (line,) = [text for text in _answer(apart).cost if "least time" in text]
+    assert "least time: lora and molora (within 5%)" in line and "random-experts" not in line
 
 
 def test_every_marker_has_a_path():
@@ -276,15 +313,31 @@ def test_columns_can_be_shown_and_hidden(opened):
     assert "Router" in shown() and "boolq" not in shown()
 
 
-def test_a_group_is_chosen(opened):
-    assert _methods(opened) != ["lora-smoe"]
-    last = opened.execute_script("return [...document.getElementById('group').options].at(-1).value")
-    _choose(opened, "#group", last)
+def test_a_comparison_has_an_address_and_the_back_button_returns_to_it(opened):
+    def shown() -> list[str]:
+        return [g.get_attribute("id") for g in opened.find_elements("css selector", ".group") if g.is_displayed()]
+
+    def wait() -> None:
+        assert opened.execute_async_script("setTimeout(arguments[0], 150)") is None
+
+    first, second = (a.get_attribute("hash")[1:] for a in opened.find_elements("css selector", ".comparisons a"))
+    assert shown() == [first] and _methods(opened) != ["lora-smoe"]
+    opened.find_element("css selector", f'.comparisons a[href="#{second}"]').click()
+    wait()
+    assert shown() == [second] and opened.current_url.endswith(f"#{second}")
     assert _methods(opened) == ["lora-smoe"] and _find(opened, ".plot svg").is_displayed()
-    first = opened.execute_script("return document.getElementById('group').options[0].value")
-    opened.execute_script("location.hash = arguments[0]", f"{first}--claims")
-    assert opened.execute_async_script("setTimeout(arguments[0], 100)") is None
-    assert opened.execute_script("return document.getElementById('group').value") == first
+    assert opened.find_element("css selector", "[aria-current]").get_attribute("hash") == f"#{second}"
+    opened.back()
+    wait()
+    assert shown() == [first]
+    opened.execute_script("location.hash = arguments[0]", f"{second}--records")
+    wait()
+    assert shown() == [second] and _find(opened, "section[id$=records] table").is_displayed()  # the fold opened
+
+
+def test_a_page_of_many_comparisons_shows_one_and_is_not_endless(opened):
+    assert opened.execute_script("return document.documentElement.scrollHeight") < 6000
+    assert sum(g.is_displayed() for g in opened.find_elements("css selector", ".group")) == 1
 
 
 def test_the_plot_draws_any_two_metrics_with_its_front_and_intervals(opened):
@@ -339,6 +392,7 @@ def test_the_numbers_of_a_quiet_map_need_no_mouse(opened):
         )
         return opened.execute_script(script, cell, "rgba(0, 0, 0, 0)")
 
+    _find(opened, "section[id$=sensitivity] summary").click()
     cell = _find(opened, ".heat.quiet tbody td")
     assert not shown()
     opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
@@ -354,6 +408,8 @@ def test_tables_can_be_read_without_javascript(browser, file):
         browser.get(file.as_uri())
         assert len(browser.find_elements("css selector", ".group")) == 2
         for selector, seen in (("table.results", True), ("table.heat", True), (".controls", False), (".plot", False)):
+            if selector == "table.heat":
+                browser.find_element("css selector", "section[id$=experts] summary").click()
             assert browser.find_element("css selector", selector).is_displayed() is seen
         assert not browser.find_elements("css selector", "th button")
     finally:

@@ -17,7 +17,8 @@ from reports.analysis import stats
 from reports.analysis.claims import judge, ledger_table, load_claims
 from reports.analysis.groups import make_groups
 from reports.render.table import csv_text, html_table, latex
-from reports.render.tables import compact_table, full_table, main_csv, main_tables, paired_table, terminal
+from reports.render.tables import compact_table, full_table, main_csv, main_tables, paired_table
+from reports.render.terminal import terminal
 from results.metrics import macro_accuracy
 from results.table import Table, markdown
 
@@ -42,7 +43,7 @@ def test_main_table_shows_percent_with_error_and_marks_the_best():
     assert f"{100 * macro_accuracy(best.done[0]):.1f} ±" in accuracy.rows[where[0]][where[1]]
     assert "embedded split, not comparable with published numbers" in " ".join(accuracy.notes)
     assert "One seed" in " ".join(accuracy.notes)
-    assert "Smallest difference to lora" in " ".join(accuracy.notes)
+    assert "A true difference to lora in the macro mean below" in " ".join(accuracy.notes)
     lora = next(row for row in parameters.rows if row[0] == "lora")
     assert lora[1] == "2,442,240" and lora[2] == "–"
 
@@ -172,7 +173,7 @@ def test_only_failures_draw_an_honest_table():
 
 def test_markup_in_text_is_escaped_in_every_format():
     table = Table("A & B_1 <x>", ("M|1", "50%"), (("a_b|c<d>", "1 ± 2 ≈"),), bold=frozenset({(0, 1)}), notes=("n\n2",))
-    assert "M\\|1" in markdown(table) and "a_b\\|c&lt;d>" in markdown(table)
+    assert "M\\|1" in markdown(table) and "a_b\\|c&lt;d&gt;" in markdown(table)
     assert "<x>" not in html_table(table) and "<strong>1 ± 2 ≈</strong>" in html_table(table)
     text = latex(table, "x")
     assert r"A \& B\_1 \textless{}x\textgreater{}" in text and r"\textbf{1 $\pm$ 2 $\approx$}" in text
@@ -222,3 +223,17 @@ def test_html_links_the_numbers_of_a_row_and_hides_nothing_by_itself():
     assert '<th scope="row">y &amp; z</th>' in text and '<th scope="col" class="number extra">B</th>' in text
     assert "<caption>T</caption>" in text and "hidden" not in text
     assert "no finished record" in html_table(Table("T", ("Method",), ()))
+
+
+def test_a_pipe_marks_the_best_by_an_asterisk_and_a_terminal_by_bold():
+    records = make_run(["lora", "molora"])
+    best = max(records, key=macro_accuracy).spec.method
+
+    def lines(bold):
+        console = Console(file=io.StringIO(), width=200)
+        console.print(terminal(records, 200, bold=bold))
+        return console.file.getvalue()
+
+    (marked,) = [line for line in lines(False).splitlines() if " * " in f"{line} " and "highest" not in line]
+    assert marked.split()[0] == best and "*: highest macro mean" in lines(False) and "Bold" not in lines(False)
+    assert " * " not in lines(True) and "Bold: highest macro mean" in lines(True)

@@ -12,16 +12,9 @@ from typer.testing import CliRunner
 
 from reports.__main__ import app
 from reports.analysis.groups import make_groups
-from reports.figures.paper import (
-    budget_rows,
-    compared,
-    draw_paper,
-    draw_samples,
-    exhibits,
-    grouping_rows,
-    sample_rows,
-    shape_rows,
-)
+from reports.figures.studies import budget_rows, draw_samples, grouping_rows, sample_rows, shape_rows
+from reports.render.paper import check_paper, compared, draw_paper, exhibits
+from reports.render.write import draw
 from results.store import Store
 
 OWN = {"mean_experts": 4.0, "grouping": "attention-mlp", "mode": "paper"}
@@ -145,6 +138,28 @@ def test_little_makes_an_honest_set(records, tmp_path):
 
 
 def test_what_has_no_record_is_named_with_the_command_that_makes_it(tmp_path):
-    (folder,) = draw_paper(make_groups([make_record("lora")]), tmp_path, images=False)
+    (folder,) = draw_paper(make_groups([make_record("lora")]), tmp_path, images=())
     text = (folder / "paper.md").read_text()
     assert "Not drawn" in text and "budget" in text and "benchmarks.run --profile paper" in text
+
+
+def test_figures_that_the_main_report_has_are_links_and_stand_in_git_once(group, tmp_path):
+    (alike,) = make_groups([make_record("lora"), make_record("frozen"), made(samples=8)])
+    draw([alike], tmp_path / "main", images=())
+    (folder,) = draw_paper([alike], tmp_path / "paper", (), main_report="../main")
+    text = (folder / "paper.md").read_text()
+    assert f"![peak memory by phase](../../main/{alike.name}/memory.png)" in text
+    assert f"[numbers](../../main/{alike.name}/experts.csv)" in text
+    assert [file.name for file in folder.glob("*.csv")] == []  # nothing here is of the paper alone
+    assert (folder / f"../../main/{alike.name}/experts.csv").is_file()
+    (other,) = draw_paper([group], tmp_path / "paper", (), main_report="../main")
+    assert (other / "accuracy-time.csv").is_file() and (other / "samples.csv").is_file()  # rows are left out here
+
+
+def test_a_missing_picture_behind_a_link_is_seen(tmp_path):
+    (alike,) = make_groups([make_record("lora"), make_record("frozen")])
+    draw([alike], tmp_path / "main", images=())
+    draw_paper([alike], tmp_path / "paper", (), main_report="../main")
+    missing = check_paper([alike], tmp_path / "paper", images=True, main_report="../main")
+    assert f"{alike.name}/../../main/{alike.name}/memory.png: missing" in missing
+    assert check_paper([alike], tmp_path / "paper", images=False, main_report="../main") == []

@@ -1,0 +1,1 @@
+"""Commands that left benchmarks/speed, under their old names."""

@@ -1,0 +1,8 @@
+"""The contestants of this repository: tests hold them to more than what every contestant promises."""
+
+from __future__ import annotations
+
+BUILT_IN = """
+    lora rslora dora pissa adalora molora mola alphalora eva-experts random-experts inverse-experts lora-smoe smoe-type
+    smoe-global smoe-attention smoe-mlp smoe-proportional smoe-released hydralora full frozen
+""".split()
