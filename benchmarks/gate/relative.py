@@ -17,7 +17,6 @@ from scipy.stats import permutation_test
 from benchmarks.gate.findings import Limits, judge, percent, points
 from benchmarks.gate.pairs import Row, comparison_key, is_repeatable, medians
 from results.metrics import wall_seconds
-from results.spec import COST
 
 TIMED = ("allocate", "train", "evaluate")  # loading depends on what the disk has cached
 
@@ -33,7 +32,7 @@ def reference_row(row: Row, rows: Mapping[str, Row], limits: Limits) -> Row | No
 
 def check_accuracy(row: Row, reference: Row | None, limits: Limits) -> dict[str, str] | None:
     """Judge the macro mean, as the difference to the reference (its own where there is none), over paired documents."""
-    if row.spec.protocol == COST:
+    if not row.spec.scored:
         return None  # nothing was scored
     changes = outcome_changes(row)
     change_alone = _macro(changes)
