@@ -89,6 +89,7 @@ class Allocator(ExpertMethod):
     """
 
     needs_budget: ClassVar[bool] = True  # False: without one the method has numbers of its own
+    one_of: ClassVar[tuple[tuple[str, ...], ...]] = (("mean_experts", "total_experts", "trainable_params"),)
 
     mean_experts: float | None = 4.0  # budget: experts a block on average ...
     total_experts: int | None = None  # ... or over all blocks ...

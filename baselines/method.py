@@ -28,6 +28,8 @@ class Method(ABC):
     source: ClassVar[str]  # paper or library
     trains: ClassVar[bool] = True  # whether anything is trained at all; without it seeds and rates change nothing
     trains_base: ClassVar[bool] = False  # whether the model's own weights are trained, and not an adapter
+    # Groups of hyperparameters of which one is set: on a command line, naming one takes the default of the others back.
+    one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
     def check(self, model: torch.nn.Module, tasks: Sequence[str], total_steps: int) -> None:  # noqa: B027
         """Raise ValueError where this model, these tasks or so few steps make what was asked impossible.

@@ -67,7 +67,7 @@ def _method(item: str) -> Method:
         if field in values:
             raise ValueError(f"{item!r}: {field} is set twice")
         values[field] = _value(value, types_by_field[field], name, field)
-    for group in getattr(cls, "one_of", ()):
+    for group in cls.one_of:
         if values.keys() & set(group):  # what is named stands in the place of the default
             values = dict.fromkeys(group) | values
     try:

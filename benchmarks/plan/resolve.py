@@ -31,9 +31,10 @@ def resolve(request: Request) -> list[RunSpec]:
     profile = pick("profile", request.profile, PROFILES)
     specs: dict[str, RunSpec] = {}
     if request.model is None:
-        request = replace(
-            request, source=request.source or profile.source, protocol=request.protocol or profile.protocol
-        )
+        own: dict[str, Any] = {
+            name: getattr(request, name) or getattr(profile, name) for name in ("source", "protocol")
+        }
+        request = replace(request, **own)
     for model in (request.model,) if request.model is not None else profile.models:
         models.check(model)
         for part in _parts(replace(request, model=model), profile):
@@ -94,14 +95,14 @@ def _suite(request: Request) -> Suite:
 def _filled(request: Request, suite: Suite, profile: Profile) -> Request:
     """Return the request with the profile's and the suite's values where it has none of its own."""
     documents, limit = request.train_documents, request.limit
-    return replace(
-        request,
-        protocol=request.protocol or suite.protocol,
-        train_documents=documents if documents is not None else profile.train_documents,
-        limit=limit if limit is not None else profile.evaluation_limit,
-        shares=request.shares or suite.mixture,
-        device=device(request.device),
-    )
+    values: dict[str, Any] = {
+        "protocol": request.protocol or suite.protocol,
+        "train_documents": documents if documents is not None else profile.train_documents,
+        "limit": limit if limit is not None else profile.evaluation_limit,
+        "shares": request.shares or suite.mixture,
+        "device": device(request.device),
+    }
+    return replace(request, **values)
 
 
 def _source(request: Request, suite: Suite) -> str:

@@ -70,8 +70,9 @@ class Setting:
                 f"task{t}": [Example("", tuple(rng.choices(range(256), k=8 + n)), 2, False) for n in range(4)]
                 for t in range(8)
             }
-        request = Request(methods="lora-smoe", profile="full", dtype=self.dtype, device=self.device, model=self.model)
-        return training_data(resolve(request)[0], self._model_and_tokenizer()[1], {})[1]
+        asked: dict[str, Any] = dict(dtype=self.dtype, device=self.device, model=self.model)
+        (spec, *_) = resolve(Request(methods="lora-smoe", profile="full", **asked))
+        return training_data(spec, self._model_and_tokenizer()[1], {})[1]
 
     def training_batches(self, count: int) -> list[tuple[batches.Batch, int]]:
         """(batch, real tokens) at evenly spaced quantiles of width among the batches of an epoch; one: the median."""

@@ -10,14 +10,15 @@ import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.jobs.executors import LocalProcesses
-from benchmarks.models.load import DTYPES, EMBEDDED
+from benchmarks.jobs.session import refusals
+from benchmarks.models import load as models
 from benchmarks.plan.request import Request
 from benchmarks.plan.resolve import resolve
 from results import Record, RunSpec
@@ -40,10 +41,12 @@ def main(
     out: Annotated[Path | None, typer.Option(help="JSON file of every figure.")] = None,
 ) -> None:
     """Run one job again and again and print how far apart its figures lie."""
-    request = Request(
-        methods=method, model=model, train_documents=train_documents, limit=limit, dtype=dtype, allocator=allocator
+    asked: dict[str, Any] = dict(
+        model=model, train_documents=train_documents, limit=limit, dtype=dtype, allocator=allocator
     )
-    records = repeated(resolve(request)[0], times)
+    with refusals():
+        (spec, *_) = resolve(Request(**asked))
+    records = repeated(spec, times)
     wide = Console().width if Console().is_terminal else 120
     Console(width=wide).print(table(records))
     if out:

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -56,52 +56,51 @@ def main(
     """Allocate from probes of several sizes and draws, and keep every allocation."""
     console = Console()
     try:
-        chosen = pick("suite", suite, registry.suites())
-        check_model(model)
-        sizes, draws = parse_seeds(samples, 0), parse_seeds(seeds, 0)
-        if min(sizes) < 1:
-            raise ValueError(f"samples {samples!r} must be 1 or more")
-        allocators = [_allocator(method) for method in parse_methods(methods)]
-        revisions = sources.revisions(source, chosen.tasks, parse_revisions(revision))
-        plans = [
-            _started(
-                Stability(
-                    suite=chosen.name,
-                    source=source,
-                    model=model,
-                    dtype=dtype,
-                    method=method.name,
-                    hyperparameters=json.loads(json.dumps(dataclasses.asdict(method))),
-                    max_length=max_length,
-                    environment={**environment(), "revisions": revisions},
-                ),
-                out,
-            )
-            for method in allocators
-        ]
-        loaded, tokenizer = load_model(model, dtype, device)
-        documents = _documents(source, chosen.tasks, revisions)
-        with Progress(console=console) as bars:
-            bar = bars.add_task("allocations", total=len(plans) * len(sizes) * len(draws))
-            for method, plan in zip(allocators, plans, strict=True):
-                for seed in draws:
-                    for size in sizes:
+        with refusals():
+            chosen = pick("suite", suite, registry.suites())
+            check_model(model)
+            sizes, draws = parse_seeds(samples, 0), parse_seeds(seeds, 0)
+            if min(sizes) < 1:
+                raise ValueError(f"samples {samples!r} must be 1 or more")
+            allocators = [_allocator(method) for method in parse_methods(methods)]
+            revisions = sources.revisions(source, chosen.tasks, parse_revisions(revision))
+            about = dict(suite=chosen.name, source=source, model=model, dtype=dtype, max_length=max_length)
+            plans = [_started(_plan(method, about, revisions), out) for method in allocators]
+            loaded, tokenizer = load_model(model, dtype, device)
+            documents = _documents(source, chosen.tasks, revisions)
+            grid = [(seed, size) for seed in draws for size in sizes]
+            with Progress(console=console) as bars:
+                bar = bars.add_task("allocations", total=len(plans) * len(grid))
+                for method, plan in zip(allocators, plans, strict=True):
+                    for seed, size in grid:
                         if (seed, size) not in plan.allocations:
                             probe = _probe(documents, tokenizer, seed, size, max_length, device)
-                            torch.manual_seed(seed)
-                            start = time.perf_counter()
-                            plan.allocations[seed, size] = dict(method.allocate(loaded, probe)[0])
-                            plan.seconds[seed, size] = round(time.perf_counter() - start, 3)
+                            _allocate(plan, method, loaded, probe, seed, size)
                             plan.save(out)
                         bars.advance(bar)
-    except (ValueError, OSError, assets.AssetError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from error
     except KeyboardInterrupt:
         console.print("stopped; finished allocations are kept, the same command goes on")
         raise typer.Exit(130) from None
     for plan in plans:
         console.print(f"{plan.name}: {len(plan.allocations)} allocations", highlight=False)
+
+
+def _plan(method: Allocator, about: Mapping[str, Any], revisions: Mapping[str, str] | None) -> Stability:
+    """Return what an allocator is to be measured on, before any allocation."""
+    return Stability(
+        **about,
+        method=method.name,
+        hyperparameters=json.loads(json.dumps(dataclasses.asdict(method))),
+        environment={**environment(), "revisions": revisions},
+    )
+
+
+def _allocate(plan: Stability, method: Allocator, model: Any, probe: Probe, seed: int, size: int) -> None:
+    """Allocate once, and keep the allocation and its seconds in `plan`."""
+    torch.manual_seed(seed)
+    start = time.perf_counter()
+    plan.allocations[seed, size] = dict(method.allocate(model, probe)[0])
+    plan.seconds[seed, size] = round(time.perf_counter() - start, 3)
 
 
 def _allocator(method: Method) -> Allocator:

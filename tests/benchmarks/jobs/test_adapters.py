@@ -1,72 +1,61 @@
-"""`--mixture single`: one adapter for each task, so that what tasks do to each other can be measured."""
+"""One adapter for each task, so that what tasks do to each other can be measured."""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks.jobs.job import add_cost, all_parameters, attempt
+from benchmarks.jobs.child import attempt
 from benchmarks.plan.request import Request
 from benchmarks.plan.resolve import resolve
-from results import Cost, Parameters
+from results.adapters import joined
 
 SIZE = dict(model="tiny", methods="lora-smoe:mean_experts=1", device="cpu", dtype="float32", limit=2, batch_size=4)
 TASKS = ("sst2", "copa")
 
 
 def run(tasks, documents, **more):
-    (spec,) = resolve(Request(tasks=",".join(tasks), train_documents=documents, **SIZE, **more))
-    record = attempt(spec, lambda phase, done, total: None)
-    assert record.error is None, record.error
-    return record
+    specs = resolve(Request(tasks=",".join(tasks), train_documents=documents, **SIZE, **more))
+    records = [attempt(spec, lambda phase, done, total: None) for spec in specs]
+    assert [record.error for record in records] == [None] * len(specs)
+    return records
 
 
 @pytest.fixture(scope="module")
-def records():
-    """One adapter for each task, one for both, and a run of either task alone, on the same documents."""
-    return run(TASKS, 16, mixture="single"), run(TASKS, 16), *(run((task,), 8) for task in TASKS)
+def adapters():
+    return run(TASKS, 16, adapters="per-task")
 
 
-def test_an_adapter_of_its_own_is_what_a_run_on_that_task_alone_gives(records):
-    single, _, *alone = records
-    assert single.losses == tuple(loss for record in alone for loss in record.losses)
-    for task, record in zip(TASKS, alone, strict=True):
-        assert single.scores[task] == record.scores[task]
-        assert single.facts["adapters"][task] == record.facts and single.data[task] == record.data[task]
+@pytest.fixture(scope="module")
+def alone():
+    """A run of either task alone, on the same documents."""
+    return [record for task in TASKS for record in run((task,), 8)]
 
 
-def test_both_ways_train_on_the_same_documents_and_differ_in_the_key(records):
-    single, multi, *_ = records
-    assert single.data == multi.data and single.costs["train"].tokens == multi.costs["train"].tokens
-    assert single.spec.adapters == "per-task" and single.key != multi.key
+def test_every_task_s_adapter_is_a_job_of_its_own_with_a_key_of_its_own(adapters):
+    assert [record.spec.task for record in adapters] == list(TASKS)
+    assert len({record.key for record in adapters}) == len(TASKS)
+    assert all(set(record.scores) == {record.spec.task} == set(record.data) for record in adapters)
 
 
-def test_parameters_add_up_with_the_model_counted_once(records):
-    single, _, *alone = (r.parameters for r in records)
-    base = alone[0].total - alone[0].trainable
-    assert single.trainable == sum(p.trainable for p in alone) and single.total == base + single.trainable
-    assert single.adapter_bytes == sum(p.adapter_bytes for p in alone)
-    assert single.active_per_token == max(p.active_per_token for p in alone)
+def test_an_adapter_of_its_own_is_what_a_run_on_that_task_alone_gives(adapters, alone):
+    for record, expected in zip(adapters, alone, strict=True):
+        assert record.losses == expected.losses and record.scores == expected.scores
+        assert record.facts == expected.facts and record.data == expected.data
+        assert record.parameters == expected.parameters
 
 
-def test_seconds_and_tokens_add_up_and_peaks_do_not():
-    def cost(seconds, tokens, peak):
-        return Cost(
-            wall_seconds=seconds, tokens=tokens, peak_allocated_bytes=None, peak_reserved_bytes=None,
-            peak_resident_bytes=peak,
-        )  # fmt: skip
-
-    costs = {}
-    for found in (cost(1.0, 10, 7), cost(2.0, 5, 9), cost(4.0, 1, 8)):
-        add_cost(costs, "train", found)
-    assert costs == {"train": cost(7.0, 16, 9)}
+def test_both_ways_train_on_the_same_documents_and_differ_in_the_key(adapters):
+    (shared,) = run(TASKS, 16)
+    (single,) = joined(adapters)
+    assert single.data == shared.data and single.costs["train"].tokens == shared.costs["train"].tokens
+    assert single.spec.tasks == shared.spec.tasks and set(single.scores) == set(shared.scores)
+    assert single.spec.adapters == "per-task" and single.key != shared.key
 
 
-def test_what_is_not_known_of_one_adapter_is_not_known_of_all():
-    known = Parameters(
-        total=110, trainable=10, experts=8, router=2, active_per_token=10, after_pruning=10, adapter_bytes=40
-    )
-    unknown = Parameters(
-        total=104, trainable=4, experts=None, router=None, active_per_token=4, after_pruning=4, adapter_bytes=16
-    )
-    found = all_parameters([known, unknown], 100)
-    assert (found.total, found.trainable, found.experts, found.active_per_token) == (114, 14, None, 10)
+def test_parameters_of_the_row_add_up_with_the_model_counted_once(adapters):
+    (single,) = (record.parameters for record in joined(adapters))
+    own = [record.parameters for record in adapters]
+    base = own[0].total - own[0].trainable
+    assert single.trainable == sum(p.trainable for p in own) and single.total == base + single.trainable
+    assert single.adapter_bytes == sum(p.adapter_bytes for p in own)
+    assert single.active_per_token == max(p.active_per_token for p in own)

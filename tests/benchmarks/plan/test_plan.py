@@ -72,7 +72,7 @@ def asked(**options):
         ({"methods": "lora-smoe:mean_experts=0"}, "mean_experts must be a positive number, got 0.0"),
         (
             {"methods": "lora-smoe:mean_experts=2:total_experts=840"},
-            "exactly one of mean_experts, total_experts, train",
+            "exactly one of mean_experts, total_experts",
         ),
         ({"methods": "lora:r=16:r=8"}, "'lora:r=16:r=8': r is set twice"),
         ({"limit": "many"}, "limit 'many': expected integer"),

@@ -124,7 +124,7 @@ def test_the_arithmetic_reads_the_adapter_from_the_record(record):
 
 def test_the_documents_are_the_same_every_time_and_differ_between_training_and_evaluation():
     (spec,) = resolve(Request(suite="cost", model=MODEL, methods="lora", **COMMON))
-    first, again = (synthetic.training(spec, 258, {}) for _ in range(2))
+    first, again = (synthetic.data(spec, range(258), {})[1] for _ in range(2))
     assert first == again and len({e.ids for found in first.values() for e in found}) == 16
 
 
