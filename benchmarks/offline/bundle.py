@@ -11,10 +11,11 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -61,14 +62,47 @@ def pack(files: Mapping[str, Path], to: Path, part_bytes: int) -> Manifest:
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest of a bundle. Raises BundleError for any other folder."""
+    """Read and check the manifest of a bundle. Raises BundleError naming the entry that no packing writes.
+
+    Only plain names of parts and relative names of files pass, so that nothing outside a folder is read or written.
+    """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{folder} holds no readable {MANIFEST}: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BundleError(f"{folder / MANIFEST} is not of the format {FORMAT}")
+    for kind, is_name in (("parts", _is_part), ("files", _is_below)):
+        entries = manifest.get(kind)
+        if not isinstance(entries, list) or not entries:
+            raise BundleError(f"{folder / MANIFEST}: {kind}: expected a list of entries")
+        for entry in entries:
+            if not _is_entry(entry, is_name):
+                raise BundleError(
+                    f"{folder / MANIFEST}: {kind}: {json.dumps(entry)[:120]} has no name below the folder it is "
+                    "unpacked in, or no bytes and sha256"
+                )
+        if len({entry["name"] for entry in entries}) != len(entries):
+            raise BundleError(f"{folder / MANIFEST}: {kind}: a name stands twice")
     return manifest
+
+
+def _is_entry(entry: Any, is_name: Callable[[str], bool]) -> bool:
+    """Tell whether an entry of a manifest is {"name", "bytes", "sha256"} with values that `pack` could have written."""
+    if not isinstance(entry, dict) or entry.keys() != {"name", "bytes", "sha256"}:
+        return False
+    name, size, digest = entry["name"], entry["bytes"], entry["sha256"]
+    texts = isinstance(name, str) and isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) is not None
+    return texts and type(size) is int and size >= 0 and is_name(name)
+
+
+def _is_part(name: str) -> bool:
+    return re.fullmatch(re.escape(PARTS) + r"\.[0-9]{3,}", name) is not None
+
+
+def _is_below(name: str) -> bool:
+    pieces = name.split("/")
+    return all(piece and piece not in (".", "..") for piece in pieces) and not re.search(r"[\\:\0]", name)
 
 
 def problems(manifest: Manifest, folder: Path) -> dict[str, str]:
@@ -111,14 +145,15 @@ def unpack(folder: Path, to: Path) -> list[str]:
 
 def _extract(manifest: Manifest, parts: Sequence[Path], to: Path) -> None:
     expected = {file["name"]: file["sha256"] for file in manifest["files"]}
+    sizes = {file["name"]: file["bytes"] for file in manifest["files"]}
     with tempfile.TemporaryDirectory(dir=to) as draft, io.BufferedReader(_Joined(parts), 2**20) as joined:
         with tarfile.open(fileobj=joined, mode="r|gz") as archive:
             for entry in archive:
                 if not entry.isfile() or entry.name not in expected:
                     raise BundleError(f"the archive holds {entry.name!r}, which {MANIFEST} does not name")
-                path = Path(draft, entry.name).resolve()
-                if not path.is_relative_to(Path(draft).resolve()):
-                    raise BundleError(f"{entry.name!r} leaves the folder it is unpacked in")
+                if entry.size != sizes[entry.name]:  # before a byte is written: a disk may be filled by a small archive
+                    raise BundleError(f"{entry.name} has {entry.size} bytes, where {MANIFEST} says {sizes[entry.name]}")
+                path = Path(draft, entry.name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("wb") as file:  # the `filter` of tarfile.extract came with Python 3.11.4
                     shutil.copyfileobj(cast(IO[bytes], archive.extractfile(entry)), file)

@@ -113,9 +113,55 @@ def test_an_archive_that_holds_more_than_its_manifest_says_is_refused(packed, tm
 
 def test_a_file_that_would_leave_the_folder_is_refused(files, tmp_path):
     bundle.pack({"../../outside": files["a.txt"]}, tmp_path / "bundle", PART)
-    with pytest.raises(BundleError, match="leaves the folder"):
+    with pytest.raises(BundleError, match="no name below the folder"):
         bundle.unpack(tmp_path / "bundle", tmp_path / "deep" / "out")
     assert not list(tmp_path.rglob("outside"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "said"),
+    [
+        ("parts", {"name": "../outside"}, "no name below the folder"),
+        ("parts", {"name": "/tmp/outside"}, "no name below the folder"),
+        ("parts", {"name": "bundle.json"}, "no name below the folder"),
+        ("parts", {"name": 3}, "no name below the folder"),
+        ("parts", {"bytes": -1}, "no bytes and sha256"),
+        ("parts", {"sha256": "x"}, "no bytes and sha256"),
+        ("files", {"name": "b/../../outside"}, "no name below the folder"),
+        ("files", {"name": "C:\\outside"}, "no name below the folder"),
+        ("files", {"name": ""}, "no name below the folder"),
+        ("files", {"bytes": True}, "no bytes and sha256"),
+        ("files", {"more": 1}, "no bytes and sha256"),
+    ],
+)
+def test_a_manifest_that_names_anything_outside_or_lacks_a_size_is_refused_before_anything_is_copied(
+    kind, change, said, packed, tmp_path
+):
+    manifest = json.loads((packed / bundle.MANIFEST).read_text())
+    manifest[kind][0] |= change
+    (packed / bundle.MANIFEST).write_text(json.dumps(manifest))
+    (tmp_path / "outside").write_text("theirs")
+    with pytest.raises(BundleError, match=said):
+        bundle.unpack(packed, tmp_path / "deep" / "out")
+    assert (tmp_path / "outside").read_text() == "theirs" and not (tmp_path / "deep").exists()
+
+
+@pytest.mark.parametrize(
+    "body", ["[]", "{}", '{"parts": 3}', '{"parts": [], "files": []}', '{"parts": [3], "files": [4]}']
+)
+def test_a_manifest_of_another_shape_is_refused(body, packed):
+    text = json.loads(body)
+    (packed / bundle.MANIFEST).write_text(json.dumps({"format": bundle.FORMAT} | text if text else text))
+    with pytest.raises(BundleError):
+        bundle.read(packed)
+
+
+def test_a_file_larger_than_its_manifest_says_is_refused_before_it_is_written(packed, tmp_path):
+    manifest = json.loads((packed / bundle.MANIFEST).read_text())
+    manifest["files"][1]["bytes"] -= 1
+    (packed / bundle.MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="where bundle.json says"):
+        bundle.unpack(packed, tmp_path / "out")
 
 
 def test_a_folder_without_a_bundle_is_refused_by_name(tmp_path):

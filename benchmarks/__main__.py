@@ -1,0 +1,43 @@
+"""`python -m benchmarks` lists the commands of the suite; `python -m benchmarks COMMAND ...` runs one."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+
+from results.names import unknown
+
+COMMANDS = {
+    "run": "train and evaluate methods on a suite, print the table, draw the report: the main job",
+    "study": "answer a question that takes more than one table: cost, repeats, shapes, stability",
+    "compare": "judge two folders of records; exit status 1 on a regression",
+    "gate": "run a small job here and at the baseline's commit, and compare: for CI",
+    "speed": "time and memory as ratios, measured side by side",
+    "offline.assets": "fetch, verify, pack and unpack model and data for a machine without a network",
+    "offline.gpu_pass": "what a GPU node that is there for minutes can tell",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """List the commands, or run the one that is named with the arguments after it. Returns the exit status."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("python -m benchmarks.COMMAND, each with --help:\n")
+        print("\n".join(f"  {name:18}{summary}" for name, summary in COMMANDS.items()))
+        print("\nTables, figures and the page from records alone: python -m reports --help")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"error: {unknown('command', name, COMMANDS)}", file=sys.stderr)
+        return 2
+    sys.argv = [f"python -m benchmarks.{name}", *rest]
+    runpy.run_module(f"benchmarks.{name}", run_name="__main__")  # ends with the command's own exit status
+    return 0
+
+
+def script() -> None:
+    """Be the console script `smoe-bench`."""
+    raise SystemExit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    script()
