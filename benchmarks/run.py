@@ -16,8 +16,8 @@ from rich.console import Console
 from benchmarks import registry
 from benchmarks.data.tasks import OWN
 from benchmarks.jobs import session
-from benchmarks.options import Renamed, options_of
 from benchmarks.plan import tune
+from benchmarks.plan.options import Renamed, options_of
 from benchmarks.plan.parse import MAIN
 from benchmarks.plan.profiles import PROFILES
 from benchmarks.plan.request import Request
