@@ -18,7 +18,6 @@ from rich.table import Table
 
 from benchmarks.jobs.executors import LocalProcesses
 from benchmarks.jobs.session import refusals
-from benchmarks.models import load as models
 from benchmarks.plan.request import Request
 from benchmarks.plan.resolve import resolve
 from results import Record, RunSpec

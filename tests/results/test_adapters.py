@@ -23,7 +23,7 @@ def per_task(record):
             )
             for phase in record.costs
         }  # fmt: skip
-        spec = replace(record.spec, task=task, adapters="single")
+        spec = replace(record.spec, task=task, adapters="per-task")
         own = dict(scores={task: record.scores[task]}, data={task: record.data.get(task)}, losses=(float(n),))
         records.append(replace(record, spec=spec, costs=costs, facts={"n": n}, **own))
     return records
