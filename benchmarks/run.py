@@ -16,8 +16,8 @@ from rich.console import Console
 from benchmarks import registry
 from benchmarks.data.tasks import OWN
 from benchmarks.jobs import session
-from benchmarks.options import options_of
 from benchmarks.plan import tune
+from benchmarks.plan.options import Renamed, options_of
 from benchmarks.plan.parse import MAIN
 from benchmarks.plan.profiles import PROFILES
 from benchmarks.plan.request import Request
@@ -31,11 +31,16 @@ FLAGS = {
     "compiled": ("--compile",),
     "trust_remote_code": ("--trust-remote-code",),
 }
+RENAMED = {
+    "--mixture": Renamed("adapters", {"multi": "shared", "single": "per-task"}),
+    "--shares": Renamed("task_shares"),
+    "--allocator": Renamed("malloc"),
+}
 BLOCKS = "target_modules"  # a hyperparameter of most methods, told once
 
 
 @app.command()
-@options_of(Request, FLAGS)
+@options_of(Request, FLAGS, RENAMED)
 def main(
     *,
     include_path: Annotated[

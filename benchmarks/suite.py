@@ -19,7 +19,7 @@ class Suite:
     tasks: tuple[str, ...]  # lm-eval's own task names, in the order of the tables
     headline: Mapping[str, str]  # task -> the metric in the tables: "acc_norm" where the task reports it, else "acc"
     protocol: str = "loglik"  # of lm-eval's own tasks; see `protocols` for the others
-    mixture: str = "equal"  # share of each task in training
+    task_shares: str = "equal"  # of each task in training
 
     def __post_init__(self) -> None:
         if set(self.headline) != set(self.tasks):

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from reports.analysis import stats
 from reports.analysis.groups import Group, MixedError, load_records, make_groups
-from results.spec import COST as COST_PROTOCOL
+from results.adapters import joined
 from results.stability import STABILITY, Stability
 from results.store import RECORDS, Store
 
@@ -100,7 +100,7 @@ def show(
     else:
         stores = [Store(folder) for folder in folders]
         loaded = [next((r for s in stores if (r := s.load(key.strip())) is not None), None) for key in wanted]
-        found = [record for record in loaded if record is not None]
+        found = joined(record for record in loaded if record is not None)
         for key in [key for key, record in zip(wanted, loaded, strict=True) if record is None]:
             print(f"no record of {key}", file=sys.stderr)
     console = Console(highlight=False)
@@ -205,7 +205,7 @@ def cost(
     from reports.analysis.cost_laws import laws
     from reports.render.cost import check_costs, draw_costs
 
-    measured = [r for r in Store(records).all() if r.spec.protocol == COST_PROTOCOL and r.status == "done"]
+    measured = [r for r in Store(records).all() if not r.spec.scored and r.status == "done"]
     try:
         fitted = laws(measured)
     except ValueError as error:

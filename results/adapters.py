@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from results.record import Cost, Parameters, Record
+from results.record import Cost, Parameters, Record, Score
 
 
 def joined(records: Iterable[Record]) -> list[Record]:
@@ -47,6 +47,9 @@ def _joined(records: Sequence[Record]) -> Record:
             if all(phase in r.costs for r in adapters)
         },
         losses=tuple(loss for r in done for loss in r.losses or ()) if done else None,
+        variants=_variants(done),
+        first_step=None,
+        made_from=tuple(record.key for record in adapters),
         facts={"adapters": {r.spec.task: r.facts for r in adapters}},
         data={task: facts for r in adapters for task, facts in r.data.items()},
     )
@@ -54,8 +57,18 @@ def _joined(records: Sequence[Record]) -> Record:
 
 def _cost(costs: Sequence[Cost]) -> Cost:
     """Return what a phase cost of all adapters, one after another: seconds and tokens add up, peaks do not."""
-    names = [field.name for field in dataclasses.fields(Cost)]
-    return Cost(**{n: _over([getattr(cost, n) for cost in costs], max if "peak" in n else sum) for n in names})
+    names = [field.name for field in dataclasses.fields(Cost) if field.name not in ("meter", "ranks")]
+    both = {n: _over([getattr(cost, n) for cost in costs], max if "peak" in n else sum) for n in names}
+    meters = {cost.meter for cost in costs}
+    return Cost(**both, meter=meters.pop() if len(meters) == 1 else None)
+
+
+def _variants(records: Sequence[Record]) -> dict[str, dict[str, Score]] | None:
+    """Return the scores of each variant of evaluation that every adapter has; None without one."""
+    names = set.intersection(*(set(record.variants or {}) for record in records)) if records else set()
+    return {
+        name: {t: s for r in records for t, s in (r.variants or {})[name].items()} for name in sorted(names)
+    } or None
 
 
 def _parameters(counts: Sequence[Parameters]) -> Parameters | None:

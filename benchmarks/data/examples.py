@@ -42,14 +42,14 @@ def encode(tokenizer: Any, task: str, context: str, continuation: str, max_lengt
     return Example(task, tuple(whole[-max_length:]), answer, len(whole) > max_length)
 
 
-def shares(sizes: Mapping[str, int], total: int | None, mixture: str) -> dict[str, int]:
-    """Share out documents over tasks in a mixture of `total`; None takes everything.
+def shares(sizes: Mapping[str, int], total: int | None, task_shares: str) -> dict[str, int]:
+    """Share out documents over tasks of `total` in all; None takes everything.
 
     "proportional" follows the sizes, by largest remainder. "temperature:T" follows size^(1/T), so 1 is proportional and
     a large T nearly equal. "equal" gives every task the same. What a small task cannot give is shared among the others.
-    Ties go by name. Raises ValueError for another mixture.
+    Ties go by name. Raises ValueError for other shares.
     """
-    temperature = _temperature(mixture)
+    temperature = _temperature(task_shares)
     if total is None or total >= sum(sizes.values()):
         return dict(sizes)
     if temperature is not None:
@@ -63,17 +63,19 @@ def shares(sizes: Mapping[str, int], total: int | None, mixture: str) -> dict[st
     return result
 
 
-def _temperature(mixture: str) -> float | None:
+def _temperature(task_shares: str) -> float | None:
     """1 for "proportional", T for "temperature:T", None for "equal". Raises ValueError for anything else."""
-    if mixture in ("equal", "proportional"):
-        return None if mixture == "equal" else 1.0
-    word, _, number = mixture.partition(":")
+    if task_shares in ("equal", "proportional"):
+        return None if task_shares == "equal" else 1.0
+    word, _, number = task_shares.partition(":")
     try:
         temperature = float(number) if word == "temperature" else math.nan
     except ValueError:
         temperature = math.nan
     if not 1 <= temperature < math.inf:
-        raise ValueError(f"mixture {mixture!r} is not one of: equal, proportional, temperature:T with T of 1 or more")
+        raise ValueError(
+            f"task_shares {task_shares!r} is not one of: equal, proportional, temperature:T with T of 1 or more"
+        )
     return temperature
 
 

@@ -34,6 +34,7 @@ from results.record import RecordError
 from results.store import StoreError, publish, record_files
 
 BASELINE = ROOT / "results" / "records" / "baseline"
+# --allocator: what --malloc was called, which the commit of an earlier baseline knows
 OPTIONS = ("--suite", "commonsense", "--train-documents", "32", "--limit", "2", "--allocator", "mapped")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

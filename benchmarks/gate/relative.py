@@ -18,7 +18,6 @@ from benchmarks.gate.findings import Limits, judge, percent, points
 from benchmarks.gate.pairs import Row, is_repeatable, medians
 from results.comparable import comparison_key
 from results.metrics import wall_seconds
-from results.spec import COST
 
 TIMED = ("allocate", "train", "evaluate")  # loading depends on what the disk has cached
 
@@ -34,7 +33,7 @@ def reference_row(row: Row, rows: Mapping[str, Row], limits: Limits) -> Row | No
 
 def check_accuracy(row: Row, reference: Row | None, limits: Limits) -> dict[str, str] | None:
     """Judge the macro mean, as the difference to the reference (its own where there is none), over paired documents."""
-    if row.spec.protocol == COST:
+    if not row.spec.scored:
         return None  # nothing was scored
     changes = outcome_changes(row)
     change_alone = _macro(changes)

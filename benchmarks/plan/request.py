@@ -58,11 +58,11 @@ class Request:
     evaluation_batch_size: Annotated[
         int, Field(gt=0, description="Requests scored at once; scores in bfloat16 move with it.")
     ] = 16
-    mixture: Annotated[
-        Literal["multi", "single"],
-        Field(description="multi: one adapter trained on all tasks; single: one for each."),
-    ] = "multi"
-    shares: Annotated[
+    adapters: Annotated[
+        Literal["shared", "per-task"],
+        Field(description="shared: one adapter trained on all tasks; per-task: one for each."),
+    ] = "shared"
+    task_shares: Annotated[
         str | None,
         Field(description="Of each task in training: equal, proportional, temperature:2. [the suite's]"),
     ] = None
@@ -75,7 +75,7 @@ class Request:
     quantize: Annotated[Literal["none", "4bit", "8bit"], Field(description="The frozen model, by bitsandbytes.")] = (
         "none"
     )
-    allocator: Annotated[
+    malloc: Annotated[
         Literal["heap", "mapped"],
         Field(description="mapped: peak memory repeats within 1%, at up to twice the time. CPU only."),
     ] = "heap"

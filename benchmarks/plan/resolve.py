@@ -65,9 +65,6 @@ def _specs(request: Request, profile: Profile) -> list[RunSpec]:
         "suite": suite.name,
         "tasks": suite.tasks,
         "source": source,
-        "task_shares": request.shares,
-        "adapters": {"multi": "shared", "single": "per-task"}[request.mixture],
-        "malloc": request.allocator,
         "evaluation_limit": request.limit,
         "data_seed": 0,
         "revisions": sources.revisions(source, suite.tasks, parse_revisions(request.revision)),
@@ -82,7 +79,7 @@ def _specs(request: Request, profile: Profile) -> list[RunSpec]:
         )
         for method in _methods(request)
         for seed in (seeds if method.trains else seeds[:1])
-        for task in (suite.tasks if request.mixture == "single" else (None,))
+        for task in (suite.tasks if request.adapters == "per-task" else (None,))
     ]
 
 
@@ -99,7 +96,7 @@ def _filled(request: Request, suite: Suite, profile: Profile) -> Request:
         "protocol": request.protocol or suite.protocol,
         "train_documents": documents if documents is not None else profile.train_documents,
         "limit": limit if limit is not None else profile.evaluation_limit,
-        "shares": request.shares or suite.mixture,
+        "task_shares": request.task_shares or suite.task_shares,
         "device": device(request.device),
     }
     return replace(request, **values)
@@ -124,13 +121,13 @@ def _check(request: Request, suite: Suite) -> None:
     documents = request.train_documents
     if documents is not None and documents < len(suite.tasks):
         raise ValueError(f"train_documents {documents} must be at least one for each of the {len(suite.tasks)} tasks")
-    examples.shares({"a": 1}, 0, str(request.shares))  # knows them, and refuses others by name
+    examples.shares({"a": 1}, 0, str(request.task_shares))  # knows them, and refuses others by name
     models.check_quantize(request.quantize, request.device)
     if request.compiled:
         check_compiler(request.device)
-    if request.allocator != "heap" and request.device != "cpu":
+    if request.malloc != "heap" and request.device != "cpu":
         raise ValueError(
-            f"allocator {request.allocator} is for a CPU; on {request.device} what is allocated is counted itself"
+            f"malloc {request.malloc} is for a CPU; on {request.device} what is allocated is counted itself"
         )
 
 

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from benchmarks.jobs.executors import LocalProcesses
 from benchmarks.jobs.session import refusals
+from benchmarks.models.load import DTYPES, EMBEDDED
 from benchmarks.plan.request import Request
 from benchmarks.plan.resolve import resolve
 from results import Record, RunSpec
@@ -36,13 +37,11 @@ def main(
     train_documents: Annotated[int, typer.Option(help="Over all tasks.")] = 32,
     limit: Annotated[int, typer.Option(help="Evaluation documents a task.")] = 2,
     dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}.")] = Request.dtype,
-    allocator: Annotated[str, typer.Option(help="As in benchmarks.run.")] = "mapped",
+    malloc: Annotated[str, typer.Option(help="As in benchmarks.run.")] = "mapped",
     out: Annotated[Path | None, typer.Option(help="JSON file of every figure.")] = None,
 ) -> None:
     """Run one job again and again and print how far apart its figures lie."""
-    asked: dict[str, Any] = dict(
-        model=model, train_documents=train_documents, limit=limit, dtype=dtype, allocator=allocator
-    )
+    asked: dict[str, Any] = dict(model=model, train_documents=train_documents, limit=limit, dtype=dtype, malloc=malloc)
     with refusals():
         (spec, *_) = resolve(Request(**asked))
     records = repeated(spec, times)

@@ -24,6 +24,7 @@ from baselines.method import Method
 from benchmarks import registry
 from benchmarks.data import batches, examples, sources
 from benchmarks.data.tasks import task_objects, training_docs, training_pairs
+from benchmarks.jobs.session import refusals
 from benchmarks.models.load import DTYPES, EMBEDDED
 from benchmarks.models.load import check as check_model
 from benchmarks.models.load import load as load_model

@@ -20,6 +20,7 @@ from typing import Any
 
 from reports import roster
 from reports.analysis.rows import Row, finished, first_of
+from results.adapters import joined
 from results.comparable import (
     TRAINED,
     UNPAIRED,
@@ -31,7 +32,6 @@ from results.comparable import (
     short_hash,
 )
 from results.record import Record
-from results.spec import COST
 from results.store import Store
 from results.tuning import HELD_OUT
 
@@ -93,16 +93,17 @@ class Group:
 def load_records(folders: Sequence[Path], suite: str | None = None) -> list[Record]:
     """Records of all folders, each key once (the first folder that has it finished wins), sorted by key.
 
-    Those of the cost suite have no scores, and tables of their own (reports/analysis/cost_laws.py): they are left out.
+    The jobs of an adapter for each task are one record. Records without scores are left out: they have tables of their
+    own (reports/analysis/cost_laws.py).
     """
     records: dict[str, Record] = {}
     for folder in folders:
         for record in Store(folder).all():
-            if record.spec.protocol == COST or (suite is not None and record.spec.suite != suite):
+            if not record.spec.scored or (suite is not None and record.spec.suite != suite):
                 continue
             if record.key not in records or records[record.key].status != "done":
                 records[record.key] = record
-    return [records[key] for key in sorted(records)]
+    return joined(records[key] for key in sorted(records))
 
 
 def make_groups(

@@ -88,7 +88,7 @@ def L4() -> None:
     other = Path("t/t.yaml").read_text().replace("task: t\n", "task: u\n").replace("train.jsonl", "few.jsonl")
     Path("t/u.yaml").write_text(other)
     Path("t/few.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows(3, 500)))
-    run(tasks="t,u", shares="proportional", methods="lora:r=2:alpha=4,lora-smoe:r=2:mean_experts=1")
+    run(tasks="t,u", task_shares="proportional", methods="lora:r=2:alpha=4,lora-smoe:r=2:mean_experts=1")
 
 
 def C3() -> None:

@@ -47,10 +47,10 @@ def test_a_temperature_of_one_is_proportional(sizes, total):
     assert shares(sizes, total, "temperature:1") == shares(sizes, total, "proportional")
 
 
-def test_an_unknown_mixture_is_refused_by_name():
-    for mixture in ("even", "temperature", "temperature:hot", "temperature:0", "equal:2"):
-        with pytest.raises(ValueError, match=f"mixture '{mixture}' is not one of: equal, proportional, temperature:T"):
-            shares({"a": 3}, 1, mixture)
+def test_unknown_shares_are_refused_by_name():
+    for word in ("even", "temperature", "temperature:hot", "temperature:0", "equal:2"):
+        with pytest.raises(ValueError, match=f"task_shares '{word}' is not one of: equal, proportional, temperature:T"):
+            shares({"a": 3}, 1, word)
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 5))

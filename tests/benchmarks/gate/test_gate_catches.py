@@ -100,7 +100,7 @@ def run(tmp_path_factory):
             patch.setenv("HF_HUB_OFFLINE", "1")
             request = Request(
                 methods=",".join(methods), model="tiny", train_documents=64, limit=2, learning_rate=2e-3,
-                dtype="float32", device="cpu", allocator="mapped",
+                dtype="float32", device="cpu", malloc="mapped",
             )  # fmt: skip
             specs = [dataclasses.replace(spec, tasks=TASKS) for spec in resolve(request)]
             (folder / "contestants.py").write_text(PLAIN + fault)  # after this process has read it

@@ -107,7 +107,7 @@ def test_a_model_that_is_neither_here_nor_to_be_had_is_refused_before_any_job(co
 
 
 def test_a_budget_that_too_few_tasks_cannot_vote_for_is_refused_with_one_that_runs(command):
-    single = ["--mixture", "single", "--train-documents", "64", "--methods"]
+    single = ["--adapters", "per-task", "--train-documents", "64", "--methods"]
     refused(command(*single, "lora-smoe"), "here 1: ask for lora-smoe:mean_experts=1 or fewer", "lora-smoe:rule=prop")
     refused(command("--tasks", "arc_easy,sciq", "--methods", "smoe-type"), "ask for smoe-type:mean_experts=2")
     for way_out in ("lora-smoe:mean_experts=1", "lora-smoe:rule=proportional"):
@@ -116,7 +116,7 @@ def test_a_budget_that_too_few_tasks_cannot_vote_for_is_refused_with_one_that_ru
 
 
 COMMANDS = re.findall(
-    r"^python -m benchmarks.run (.*--(?:tasks|mixture) .*?)(?: +#.*)?$",
+    r"^python -m benchmarks.run (.*--(?:tasks|adapters) .*?)(?: +#.*)?$",
     (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", ""),
     re.MULTILINE,
 )
@@ -131,7 +131,7 @@ def test_what_the_readme_asks_of_a_few_tasks_can_be_run(command, monkeypatch, ar
 
 
 def test_the_readme_names_such_commands():
-    assert {word for line in COMMANDS for word in shlex.split(line)} >= {"--tasks", "--mixture", "--include-path"}
+    assert {word for line in COMMANDS for word in shlex.split(line)} >= {"--tasks", "--adapters", "--include-path"}
 
 
 def test_a_contestants_folder_that_does_not_exist_is_refused(command, monkeypatch, tmp_path):

@@ -13,6 +13,7 @@ from synthetic_records import make_environment, make_failed, make_record, make_r
 from reports.analysis import stats
 from reports.analysis.groups import MixedError, load_records, make_groups
 from reports.analysis.summary import compare, contrasts, detectable, references, summarise
+from results.metrics import macro_accuracy
 from results.store import Store
 
 
@@ -57,6 +58,19 @@ def test_a_commit_may_be_allowed_but_documents_may_not():
     assert list(group.differing) == ["commit"]
     with pytest.raises(MixedError, match="differ in documents"):
         make_groups([make_record("lora"), make_record("molora", count=39)], allow=["documents"])
+
+
+def test_the_jobs_of_an_adapter_for_each_task_are_one_row_over_the_suite_beside_the_shared_one(tmp_path):
+    record = make_record("lora")
+    store = Store(tmp_path)
+    store.save(record)
+    for task in record.spec.tasks:
+        spec = dataclasses.replace(record.spec, task=task, adapters="per-task")
+        own = {"scores": {task: record.scores[task]}, "data": {task: record.data.get(task)}}
+        store.save(dataclasses.replace(record, spec=spec, **own))
+    (group,) = make_groups(load_records([tmp_path]))
+    assert {row.label for row in group.rows} == {"lora (adapters=shared)", "lora (adapters=per-task)"}
+    assert {macro_accuracy(r) for row in group.rows for r in row.done} == {macro_accuracy(record)}
 
 
 def test_an_unknown_field_to_split_by_is_refused():
