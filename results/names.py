@@ -22,3 +22,13 @@ def pick(kind: str, name: str, known: Mapping[str, T]) -> T:
     if name not in known:
         raise unknown(kind, name, known)
     return known[name]
+
+
+def place(block: str) -> tuple[int | None, str]:
+    """Return the layer and projection of a block's name: the first number inside it, and its last part.
+
+    "model.layers.3.mlp.up_proj" is (3, "up_proj"); the layer of a block outside the layers ("lm_head") is None. The
+    same answer as `smoe.blocks.place`, for code that may not import torch.
+    """
+    *path, projection = block.split(".")
+    return next((int(part) for part in path if part.isdigit()), None), projection

@@ -1,14 +1,11 @@
 """Two runs side by side: which records stand opposite which, and whether they may be compared at all.
 
 A row is one contestant: everything its spec asks but the seed, so another default of a hyperparameter makes another
-row. Its seeds are its repeats. The number of threads belongs to the fingerprint, since it moves memory, time and the
-last bits of every sum.
+row. Its seeds are its repeats. What has to agree is written down in results/comparable.py.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from results import Record, RunSpec
-from results.environment import fingerprint
+from results.comparable import AGREED, as_text, comparison_key, paired_fields, repeat_key, row_labels
 from results.pack import PACKS, SUFFIX
 from results.record import RecordError
 from results.store import read, read_packed, record_files
-
-_SPEC_FINGERPRINT = ("device", "dtype", "protocol", "source", "revisions", "own_tasks", "malloc", "compiled")
-_OWN = ("method", "hyperparameters", "learning_rate", "probe_documents")  # may differ from the reference's
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,17 +57,17 @@ def match(base: Sequence[Record], new: Sequence[Record]) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for records, side in ((base, "base"), (new, "new")):
         for record in records:
-            row = rows.setdefault(text(_asked(record.spec, ("seed",))), Row(record.spec))
+            row = rows.setdefault(repeat_key(record.spec), Row(record.spec))
             getattr(row, side)[record.spec.seed] = record
     if not any(row.base and row.new for row in rows.values()):
-        for field_name in _SPEC_FINGERPRINT:
-            old, now = (sorted({text(getattr(r.spec, field_name)) for r in side}) for side in (base, new))
+        for field_name in AGREED:
+            old, now = (sorted({as_text(getattr(r.spec, field_name)) for r in side}) for side in (base, new))
             _require_equal(field_name, ", ".join(old), ", ".join(now))
         raise IncomparableError(
             "BASE and NEW have no row in common: give records of the same suite, model, methods and sizes "
             "(another default of a hyperparameter makes another row)"
         )
-    labels = _labels([row.spec for row in rows.values()])
+    labels = row_labels([row.spec for row in rows.values()], every=True)
     return dict(zip(labels, rows.values(), strict=True))
 
 
@@ -82,7 +76,7 @@ def require_one_fingerprint(base: Sequence[Record], new: Sequence[Record]) -> No
     first: dict[str, dict[str, Any]] = {}
     for side, records in (("BASE", base), ("NEW", new)):
         for record in (r for r in records if r.status == "done"):
-            values = _fingerprint(record)
+            values = paired_fields(record)
             expected = first.setdefault(comparison_key(record.spec), values)
             for name, value in values.items():
                 if side == "BASE" and value != expected[name]:
@@ -93,19 +87,6 @@ def require_one_fingerprint(base: Sequence[Record], new: Sequence[Record]) -> No
                 _require_equal(name, expected[name], value)
 
 
-def _fingerprint(record: Record) -> dict[str, Any]:
-    """Collect what has to agree beyond the spec, by name."""
-    values = fingerprint(record.environment, record.spec)
-    values["threads"] = record.environment.get("threads")
-    for task, score in (record.scores or {}).items():
-        described = record.data.get(task) or {}
-        documents = hashlib.sha256("".join(score.documents).encode()).hexdigest()[:12]
-        values[f"{task} task_version"] = described.get("task_version")
-        values[f"{task} metric"] = score.metric
-        values[f"{task} documents"] = f"{score.count}: {described.get('evaluation_hash')}, {documents}"
-    return {name: value for name, value in values.items() if name not in _SPEC_FINGERPRINT}
-
-
 def _require_equal(name: str, old: Any, now: Any) -> None:
     if old != now:
         raise IncomparableError(
@@ -114,33 +95,8 @@ def _require_equal(name: str, old: Any, now: Any) -> None:
         )
 
 
-def comparison_key(spec: RunSpec) -> str:
-    """Write down what the methods of one comparison share, as text."""
-    return text(_asked(spec, ("seed", *_OWN)))
-
-
-def _asked(spec: RunSpec, but: Sequence[str]) -> dict[str, Any]:
-    return {name: value for name, value in spec.to_json().items() if name not in but}
-
-
-def _labels(specs: Sequence[RunSpec]) -> list[str]:
-    """The method's name, followed by what tells its rows apart."""
-    settings = [{**_asked(s, ("hyperparameters", "method", "seed")), **s.hyperparameters} for s in specs]
-    labels = []
-    for spec, mine in zip(specs, settings, strict=True):
-        others = [o for o, s in zip(settings, specs, strict=True) if s.method == spec.method]
-        telling = sorted(n for n in set().union(*others) if len({text(o.get(n)) for o in others}) > 1)
-        detail = ", ".join(f"{n}={text(mine[n])}" for n in telling if n in mine)
-        labels.append(f"{spec.method} ({detail})" if detail else spec.method)
-    return labels
-
-
 def done(records: Mapping[int, Record]) -> dict[int, Record]:
     return {seed: r for seed, r in records.items() if r.status == "done"}
-
-
-def text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def medians(row: Row, get: Callable[[Record], float | None]) -> tuple[float | None, float | None]:

@@ -15,7 +15,8 @@ import numpy as np
 from scipy.stats import permutation_test
 
 from benchmarks.gate.findings import Limits, judge, percent, points
-from benchmarks.gate.pairs import Row, comparison_key, is_repeatable, medians
+from benchmarks.gate.pairs import Row, is_repeatable, medians
+from results.comparable import comparison_key
 from results.metrics import wall_seconds
 
 TIMED = ("allocate", "train", "evaluate")  # loading depends on what the disk has cached

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reports import roster
 from reports.analysis.groups import Group
-from reports.analysis.summary import CONTROLS, Summary, references, summarise
-from reports.render.notes import EMBEDDED, detectable_note, names, seeds_text
-from reports.render.tables import SHOWN, interval_text, metric_text
+from reports.analysis.notes import EMBEDDED, detectable_note, names, seeds_text
+from reports.analysis.summary import Summary, references, summarise
+from reports.analysis.wording import SHOWN, interval_text, metric_text
 from results.metrics import metric
 
 COSTS = {  # metric: its noun, and the phrase for its smallest value
@@ -113,7 +114,7 @@ def _cost(group: Group, candidates: Sequence[Summary]) -> tuple[str, ...]:
     if base is not None and base is not best:
         shares = [_share(name, best, base) for name in COSTS]
         sentences.append(f"Compared with {base.row.label}: {', '.join(s for s in shares if s)}.")
-    controls = {method for methods in CONTROLS.values() for method in methods}
+    controls = roster.names("control")
     trained = [s for s in candidates if s.metrics["trainable_params"] != 0 and s.row.method not in controls]
     least = [text for name in (COSTS if len(trained) > 1 else ()) if (text := _least(name, trained))]
     if least:

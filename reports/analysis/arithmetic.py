@@ -11,11 +11,11 @@ with eager attention. Tests compare operations with torch's own counter, and byt
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from results.names import place
 from results.record import Record
 
 ANSWER_TOKENS = 4  # of a synthetic document
@@ -83,10 +83,10 @@ def _told(record: Record) -> Adapter | None:
     if experts := record.facts.get("experts"):
         columns = {}
         for block, count in experts.items():
-            found = re.search(r"layers\.(\d+)\..*?(\w+_proj)$", block)
-            if found is None:
+            layer, projection = place(block)
+            if layer is None or not projection.endswith("_proj"):
                 return None
-            columns[int(found[1]), found[2]] = (count * values["r"], count if count > 1 else 0)
+            columns[layer, projection] = (count * values["r"], count if count > 1 else 0)
         return Adapter(columns)
     if not record.parameters or not record.parameters.trainable:
         return Adapter({})

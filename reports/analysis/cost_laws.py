@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reports import roster
 from reports.analysis import arithmetic
 from reports.analysis.arithmetic import Shape, uniform
-from reports.figures import style
 from results.environment import fingerprint
 from results.metrics import phase_peak_bytes
 from results.record import Record
@@ -87,7 +87,7 @@ def laws(records: Sequence[Record]) -> list[Law]:
     check_alike(records)
     found = []
     families = {(_published(r), r.spec.method) for r in records}
-    for model, method in sorted(families, key=lambda f: (f[0], style.method_rank(f[1]))):
+    for model, method in sorted(families, key=lambda f: (f[0], roster.rank(f[1]))):
         mine = [(axes_of(r), r) for r in records if (_published(r), r.spec.method) == (model, method)]
         names = mine[0][0]
         base = {axis: Counter(axes[axis] for axes, _ in mine).most_common(1)[0][0] for axis in names}

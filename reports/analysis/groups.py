@@ -10,8 +10,6 @@ learning rate on held-out training documents.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -20,52 +18,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from reports.figures.style import method_rank
+from reports import roster
+from reports.analysis.rows import Row, finished, first_of
 from results.adapters import joined
-from results.environment import fingerprint
+from results.comparable import (
+    TRAINED,
+    UNPAIRED,
+    agreement_fields,
+    as_text,
+    row_key,
+    row_labels,
+    row_settings,
+    short_hash,
+)
 from results.record import Record
 from results.store import Store
 from results.tuning import HELD_OUT
 
-_TRAINING = ("task_shares", "data_seed", "epochs", "batch_size", "max_length", "weight_decay", "warmup_fraction")
-_ASKED = ("evaluation_batch_size", "quantize", "malloc", "compiled", "revisions", "own_tasks")
-_UNPAIRED = ("tasks", "documents", "metrics")  # without these in common there is nothing to compare
-_DRAWN = ("documents", "training_data")
-_TRAINED = (*_TRAINING, "training_data")  # means nothing for a record that trained nothing
-# The settings of a method's own row, for methods that are run with others too.
-USUAL: dict[str, dict[str, Any]] = {
-    "lora-smoe": {"mean_experts": 4.0, "probe_documents": 8},
-    "smoe-released": {"probe_documents": 8},
-    "mola": {"shape": "inverted-triangle"},
-}
-ABLATED = ("lora-smoe", "smoe-released")  # of these the other settings are ablations; MoLA's shapes are contestants
-_ROW = ("method", "hyperparameters", "learning_rate", "probe_documents", "adapters")
+_TRAINED = (*TRAINED, "training_data")  # means nothing for a record that trained nothing
 
 
 class MixedError(ValueError):
     """Records that may not stand in one table; the message names the field."""
-
-
-@dataclass(frozen=True, eq=False)  # one object a row: hashable, so that summaries can be cached
-class Row:
-    """One contestant: a method with its hyperparameters, over seeds."""
-
-    label: str
-    method: str
-    done: tuple[Record, ...]  # by seed
-    failed: tuple[Record, ...]
-
-    @property
-    def seeds(self) -> list[int]:
-        return [r.spec.seed for r in self.done]
-
-    def outcomes(self, task: str, seeds: Iterable[int] | None = None) -> np.ndarray:
-        """(documents,) of the task, averaged over `seeds` (default: every finished one)."""
-        wanted = None if seeds is None else set(seeds)
-        chosen = [r for r in self.done if wanted is None or r.spec.seed in wanted]
-        return np.mean([(r.scores or {})[task].outcomes for r in chosen], axis=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +57,7 @@ class Group:
 
     @property
     def finished(self) -> list[Row]:
-        return [row for row in self.rows if row.done]
+        return finished(self.rows)
 
     @cached_property
     def whole(self) -> Group:
@@ -91,7 +65,7 @@ class Group:
         return replace(self, rows=(*self.rows, *self.ablations), ablations=())
 
     @cached_property
-    def alike(self) -> Group:
+    def on_common_seeds(self) -> Group:
         """The group with the same seeds in every finished row: those that all of them have, where there is one."""
         every = [set(row.seeds) for row in self.whole.finished]
         seeds = set.intersection(*every) if every else set()
@@ -109,8 +83,7 @@ class Group:
 
     def own(self, methods: Iterable[str]) -> list[Row]:
         """The finished row of each of `methods` that has one; of several rows of a method its own, or the first."""
-        first = {row.method: row for row in reversed(self.finished)}
-        return [first[method] for method in methods if method in first]
+        return first_of(self.rows, methods)
 
     @property
     def embedded(self) -> bool:
@@ -148,7 +121,7 @@ def make_groups(
     groups = []
     for identity, part in sorted(parts.items(), key=lambda item: item[0]):
         shared, differing = _agreement(part)
-        refused = [name for name in differing if name not in allow or name in _UNPAIRED]
+        refused = [name for name in differing if name not in allow or name in UNPAIRED]
         if refused and auto_split:
             warnings.warn(f"{identity[0]}: {', '.join(refused)} differ between records: split", stacklevel=2)
             groups += make_groups(part, [*split_by, *refused], allow)
@@ -159,31 +132,10 @@ def make_groups(
     return groups
 
 
-def agreement_fields(record: Record) -> dict[str, Any]:
-    """What has to be equal for two records to be compared, by the name used on the command line."""
-    spec = record.spec
-    fields = dict(fingerprint(record.environment, spec))
-    fields["commit"] = record.environment.get("git_commit")
-    fields["threads"] = record.environment.get("threads")
-    fields["tasks"] = list(spec.tasks)
-    fields.update({name: getattr(spec, name) for name in _ASKED})
-    scores = record.scores or {}
-    fields["documents"] = _hash([(task, scores[task].documents) for task in sorted(scores)])
-    fields["metrics"] = {task: scores[task].metric for task in sorted(scores)}
-    described = {task: entry for task, entry in record.data.items() if isinstance(entry, dict)}
-    fields["task_versions"] = {task: entry.get("task_version") for task, entry in sorted(described.items())}
-    if spec.epochs:
-        fields.update({name: getattr(spec, name) for name in _TRAINING})
-        fields["training_data"] = _hash([(task, entry.get("train_hash")) for task, entry in sorted(described.items())])
-    if spec.split == HELD_OUT:  # other documents on purpose; among themselves they have to agree as well
-        fields.update({f"held_out_{name}": fields.pop(name) for name in _DRAWN if name in fields})
-    return fields
-
-
 def _refusal(group: str, name: str, values: Sequence[Any]) -> str:
-    found = ", ".join(sorted(_text(v) for v in values))
+    found = ", ".join(sorted(as_text(v) for v in values))
     way_out = f"Draw one table for each with --split-by {name}"
-    if name not in _UNPAIRED:
+    if name not in UNPAIRED:
         way_out += f", or state that it does not matter with --allow {name}"
     return f"{group}: records differ in {name} ({found}); such numbers are never put in one table. {way_out}"
 
@@ -194,7 +146,7 @@ def _agreement(records: Sequence[Record]) -> tuple[dict[str, Any], dict[str, lis
     for record in records:
         if record.status == "done":
             for name, value in agreement_fields(record).items():
-                values.setdefault(name, {})[_text(value)] = value
+                values.setdefault(name, {})[as_text(value)] = value
     shared = {name: next(iter(found.values())) for name, found in values.items() if len(found) == 1}
     differing = {name: list(found.values()) for name, found in values.items() if len(found) > 1}
     return shared, differing
@@ -213,8 +165,8 @@ def _identity(record: Record, split_by: Sequence[str]) -> tuple[str, bool]:
             raise ValueError(f"cannot split by {name!r}; choose from {', '.join(sorted(fields))}")
         if name in _TRAINED and not spec.epochs:
             continue
-        value = _text(fields.get(name))
-        parts.append(f"{name}-{value if len(value) <= 24 else _hash(value)}")
+        value = as_text(fields.get(name))
+        parts.append(f"{name}-{value if len(value) <= 24 else short_hash(value)}")
     return "--".join(_slug(part) for part in parts), bool(spec.epochs)
 
 
@@ -224,33 +176,35 @@ def _share_untrained(parts: dict[tuple, list[Record]], split_by: Sequence[str]) 
     def evaluation(record: Record) -> tuple:
         spec = record.spec
         extra = {**spec.to_json(), **agreement_fields(record)}
-        split = tuple(_text(extra.get(name)) for name in split_by if name not in (*_TRAINED, "train_documents"))
+        split = tuple(as_text(extra.get(name)) for name in split_by if name not in (*_TRAINED, "train_documents"))
         return spec.suite, spec.model, spec.source, spec.protocol, spec.evaluation_limit, spec.match, split
 
     for identity in [i for i in parts if not i[1]]:
         trained = {i: part for i, part in parts.items() if i[1]}
-        homeless = []
+        unassigned = []
         for record in parts[identity]:
             homes = [i for i, part in trained.items() if evaluation(part[0]) == evaluation(record)]
             for home in homes:
                 parts[home].append(record)
             if not homes:
-                homeless.append(record)
+                unassigned.append(record)
         del parts[identity]
-        if homeless:
-            parts[identity] = homeless
+        if unassigned:
+            parts[identity] = unassigned
 
 
 def _group(name: str, records: Sequence[Record], shared: dict[str, Any], differing: dict[str, list[Any]]) -> Group:
     rows: dict[str, list[Record]] = {}
     tuning = tuple(r for r in records if r.spec.split == HELD_OUT)
     for record in [r for r in records if r.spec.split != HELD_OUT]:
-        rows.setdefault(_text([getattr(record.spec, f) for f in _ROW]), []).append(record)
+        rows.setdefault(row_key(record.spec), []).append(record)
     examples = {key: part[0] for key, part in rows.items()}
-    with_own = {record.spec.method for record in examples.values() if not unusual(record)}
-    apart = {k for k, r in examples.items() if unusual(r) and r.spec.method in with_own.intersection(ABLATED)}
+    changed = {key: non_default_settings(record) for key, record in examples.items()}
+    with_own = {record.spec.method for key, record in examples.items() if not changed[key]}
+    ablated = {method for method in with_own if roster.entry(method).ablated}
+    apart = {key for key, record in examples.items() if changed[key] and record.spec.method in ablated}
     labels = _labels(examples) | _labels({key: r for key, r in examples.items() if key not in apart})
-    ordered = sorted(rows, key=lambda k: (method_rank(examples[k].spec.method), bool(unusual(examples[k])), labels[k]))
+    ordered = sorted(rows, key=lambda k: (roster.rank(examples[k].spec.method), bool(changed[k]), labels[k]))
     made = {
         key: Row(
             labels[key],
@@ -277,35 +231,15 @@ def _group(name: str, records: Sequence[Record], shared: dict[str, Any], differi
 
 
 def _labels(examples: dict[str, Record]) -> dict[str, str]:
-    """The method's name, followed by what tells it from other rows of the method and from its usual settings."""
-    labels = {}
-    for key, record in examples.items():
-        settings = _settings(record)
-        others = [_settings(r) for r in examples.values() if r.spec.method == record.spec.method]
-        telling = {n for n in set().union(*others) if len({_text(o.get(n)) for o in others}) > 1} | unusual(record)
-        detail = ", ".join(f"{name}={_text(settings.get(name))}" for name in sorted(telling) if name in settings)
-        labels[key] = f"{record.spec.method} ({detail})" if detail else record.spec.method
-    return labels
+    """The method's name, followed by what tells it from other rows of the method and from its own settings."""
+    specs = [record.spec for record in examples.values()]
+    labels = row_labels(specs, always=lambda spec: roster.non_default_settings(spec.method, row_settings(spec)))
+    return dict(zip(examples, labels, strict=True))
 
 
-def unusual(record: Record) -> set[str]:
+def non_default_settings(record: Record) -> set[str]:
     """The settings in which the record is not its method's own."""
-    settings = _settings(record)
-    return {n for n, value in USUAL.get(record.spec.method, {}).items() if settings.get(n) not in (value, None)}
-
-
-def _settings(record: Record) -> dict[str, Any]:
-    spec = record.spec
-    own = ("learning_rate", "probe_documents", "adapters")
-    return {**spec.hyperparameters, **{name: getattr(spec, name) for name in own}}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+    return roster.non_default_settings(record.spec.method, row_settings(record.spec))
 
 
 def _or_all(value: int | None) -> str:

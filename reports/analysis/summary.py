@@ -12,13 +12,11 @@ from itertools import combinations
 
 import numpy as np
 
+from reports import roster
 from reports.analysis import stats
 from reports.analysis.groups import Group, Row
 from results.metrics import METRICS, macro_accuracy
 from results.record import Record
-
-REFERENCES = ("lora", "molora")
-CONTROLS = {"lora-smoe": ("random-experts", "inverse-experts")}  # does its allocation beat chance?
 
 
 @dataclass(frozen=True)
@@ -125,14 +123,14 @@ def _against(group: Group, best: Row) -> dict[Row, float | None]:
 def contrasts(group: Group) -> list[list[Comparison]]:
     """The comparisons that a report shows: all rows against each reference, and the controls against their method."""
     found = [compare(group, reference) for reference in references(group)]
-    for method, controls in CONTROLS.items():
+    for method, controls in roster.controls().items():
         found += [compare(group, row, controls) for row in group.own([method])]
     return [comparisons for comparisons in found if comparisons]
 
 
 def references(group: Group) -> list[Row]:
     """The finished rows that others are compared with."""
-    return group.own(REFERENCES)
+    return group.own(roster.names("reference"))
 
 
 def detectable(comparisons: Sequence[Comparison]) -> tuple[float, float] | None:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
+from reports import roster
 from reports.analysis.groups import Group
-from reports.analysis.summary import CONTROLS
 from reports.figures.canvas import Rows
 from reports.figures.forest import draw_forest, forest_rows
 from reports.figures.loss import draw_loss, loss_rows
@@ -37,7 +37,7 @@ def figures(group: Group) -> dict[str, tuple[Rows, Callable[[], Figure]]]:
         trade_off(cost, label, stem)
     memory, time, loss = memory_rows(group), time_rows(group), loss_rows(group)
     forest, tasks = forest_rows(group), task_rows(group)
-    controls = [r for r in forest if r["reference"] in CONTROLS]
+    controls = [r for r in forest if r["reference"] in roster.controls()]
     forest = [r for r in forest if r not in controls]
     add("memory", memory, lambda: draw_memory(memory, "Peak memory by phase"))
     add("time", time, lambda: draw_time(time, "Wall-clock by phase"))

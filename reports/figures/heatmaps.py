@@ -17,15 +17,15 @@ from matplotlib.figure import Figure
 
 from reports.analysis.groups import Group, Row
 from reports.figures import style
+from results.names import place
 
 Rows = list[dict[str, Any]]
 
 
-def parse_block(name: str) -> tuple[int, str]:
-    """(layer, projection) of a block's name; layer -1 where the name has no number."""
-    parts = name.split(".")
-    layer = next((int(p) for p in parts if p.isdigit()), -1)
-    return layer, parts[-1].removesuffix("_proj")
+def place_in_map(block: str) -> tuple[int, str]:
+    """(row, column) of a block in a map: its layer, -1 outside the layers, and its projection without "_proj"."""
+    layer, projection = place(block)
+    return -1 if layer is None else layer, projection.removesuffix("_proj")
 
 
 def sensitivity_rows(group: Group, label: str) -> Rows:
@@ -123,7 +123,7 @@ def _facts(group: Group, label: str, name: str) -> dict[str, Any]:
 
 def _sorted_blocks(blocks: dict[str, Any]) -> list[tuple[str, Any, int, str]]:
     """Blocks by layer; within a layer in the order the record has them."""
-    parsed = [(name, value, *parse_block(name)) for name, value in blocks.items() if value is not None]
+    parsed = [(name, value, *place_in_map(name)) for name, value in blocks.items() if value is not None]
     return sorted(parsed, key=lambda b: b[2])
 
 

@@ -13,7 +13,7 @@ from reports.figures.canvas import Rows, in_order, legend_height, legend_right, 
 def loss_rows(group: Group) -> Rows:
     """Training loss at each step, mean over the seeds that all methods have: another seed is another data order."""
     rows: Rows = []
-    for row in group.alike.finished:
+    for row in group.on_common_seeds.finished:
         curves = [r.losses for r in row.done if r.losses]
         for step in range(min(map(len, curves), default=0)):
             loss = float(np.mean([curve[step] for curve in curves]))

@@ -11,15 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from reports.analysis.groups import USUAL, Group, Row
+from reports import roster
+from reports.analysis.groups import Group, Row
 from reports.analysis.summary import Summary, summarise
 from reports.figures import style
 from reports.figures.canvas import Rows, in_order, method_axis, new_figure, size
-from reports.figures.heatmaps import parse_block
 from reports.figures.stability import overlap
+from results.names import place
 
-ABLATED = "lora-smoe"
-GROUPINGS = (ABLATED, "smoe-type", "smoe-global", "smoe-attention", "smoe-mlp")
+OWN_SETTINGS = roster.entry(roster.SUBJECT).settings
 ACCURACY = "Macro mean accuracy (%), ±1 st. error"
 
 
@@ -34,8 +34,12 @@ def usual(group: Group, methods: Collection[str]) -> Group:
 def sample_rows(group: Group) -> Rows:
     """Accuracy of each size of probe, and how much of the largest one's allocation it finds."""
     rows: Rows = []
-    for family in (ABLATED, "smoe-released"):
-        own = [s for s in _scored(group) if s.row.method == family and (family != ABLATED or _budget_is_usual(s.row))]
+    for family in (roster.SUBJECT, "smoe-released"):
+        own = [
+            s
+            for s in _scored(group)
+            if s.row.method == family and (family != roster.SUBJECT or _budget_is_usual(s.row))
+        ]
         largest = max(own, key=_documents, default=None)
         for s in sorted(own, key=_documents):
             assert largest is not None  # own is not empty here
@@ -54,12 +58,12 @@ def budget_rows(group: Group) -> Rows:
     """Accuracy and size at each budget, as the share of blocks that pass for each task."""
     rows: Rows = [
         {
-            "method": s.row.label, "family": ABLATED,
+            "method": s.row.label, "family": roster.SUBJECT,
             "passing": sum(_experts(s.row).values()) / len(_experts(s.row)) / len(group.tasks),
             "trainable_params": s.metrics["trainable_params"], **_accuracy(s),
         }
         for s in _scored(group)
-        if s.row.method == ABLATED and _spec(s.row).probe_documents == USUAL[ABLATED]["probe_documents"]
+        if s.row.method == roster.SUBJECT and _spec(s.row).probe_documents == OWN_SETTINGS["probe_documents"]
     ]  # fmt: skip
     return sorted(rows, key=lambda r: r["passing"]) if len(rows) > 1 else []
 
@@ -71,7 +75,7 @@ def grouping_rows(group: Group) -> Rows:
             "method": s.row.label, "family": s.row.method, "grouping": _spec(s.row).hyperparameters.get("grouping"),
             "experts": sum(_experts(s.row).values()), **_accuracy(s),
         }
-        for s in _scored(usual(group, GROUPINGS))
+        for s in _scored(usual(group, roster.groupings()))
     ]  # fmt: skip
     return rows if len(rows) > 1 else []
 
@@ -79,12 +83,12 @@ def grouping_rows(group: Group) -> Rows:
 def shape_rows(group: Group) -> Rows:
     """Mean experts a block in each layer, and accuracy, of MoLA's shapes, LoRA-SMoE and MoLoRA."""
     own = [s for s in _scored(group) if s.row.method == "mola"]
-    own += [s for s in _scored(usual(group, (ABLATED, "molora"))) if own]
+    own += [s for s in _scored(usual(group, (roster.SUBJECT, "molora"))) if own]
     rows: Rows = []
     for s in own:
-        layers: dict[int, list[int]] = {}
+        layers: dict[int | None, list[int]] = {}
         for block, experts in _experts(s.row).items():
-            layers.setdefault(parse_block(block)[0], []).append(experts)
+            layers.setdefault(place(block)[0], []).append(experts)
         rows += [
             {
                 "method": s.row.label, "family": s.row.method, "layer": layer,
@@ -103,7 +107,7 @@ def draw_samples(rows: Rows) -> Figure:
     figure, axes = new_figure(7.4, 3.6, columns=2)
     for family in dict.fromkeys(r["family"] for r in rows):
         own = [r for r in rows if r["family"] == family]
-        look, xs = style.look(family), [r["samples_a_layer"] for r in own]
+        look, xs = roster.look(family), [r["samples_a_layer"] for r in own]
         _errorbar(axes[0], xs, own, look, family)
         axes[1].plot(xs, [100 * r["overlap_with_largest"] for r in own], **look, markersize=6)
         for r in [r for r in own if r["documents"] != r["samples_a_layer"]]:
@@ -126,8 +130,8 @@ def draw_samples(rows: Rows) -> Figure:
 def draw_budget(rows: Rows) -> Figure:
     """Accuracy against the share of blocks that pass; trainable parameters at each point."""
     figure, ax = new_figure(7.4, 3.9)
-    look = style.look(ABLATED)
-    _errorbar(ax, [100 * r["passing"] for r in rows], rows, look, ABLATED)
+    look = roster.look(roster.SUBJECT)
+    _errorbar(ax, [100 * r["passing"] for r in rows], rows, look, roster.SUBJECT)
     for r in rows:
         if r["trainable_params"]:
             ax.annotate(
@@ -145,7 +149,7 @@ def draw_grouping(rows: Rows) -> Figure:
     figure, ax = new_figure(7.4, 1.5 + 0.3 * len(rows))
     names = [f"{r['method']} ({r['grouping']})" for r in rows]
     for y, r in enumerate(rows):
-        _point(ax, r, y, style.look(r["family"]))
+        _point(ax, r, y, roster.look(r["family"]))
     ax.set_xlabel(ACCURACY)
     method_axis(ax, names, "Blocks that are ranked against each other")
     return figure
@@ -211,9 +215,9 @@ def _samples(s: Summary) -> float:
     """Samples of a task that scored each layer: all of the probe, or in mode "released" its share, at least one."""
     if _spec(s.row).hyperparameters.get("mode") != "released":
         return _documents(s)
-    return max(1.0, _documents(s) / len({parse_block(block)[0] for block in _experts(s.row)}))
+    return max(1.0, _documents(s) / len({place(block)[0] for block in _experts(s.row)}))
 
 
 def _budget_is_usual(row: Row) -> bool:
     settings = _spec(row).hyperparameters
-    return settings.get("mean_experts") in (USUAL[ABLATED]["mean_experts"], None)
+    return settings.get("mean_experts") in (OWN_SETTINGS["mean_experts"], None)

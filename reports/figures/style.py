@@ -1,26 +1,11 @@
-"""One look for every figure: a colour, marker and hatch for each method that never change, readable in grey.
-
-Colours are Okabe and Ito's eight, which stay apart for every common kind of colour blindness (their yellow, too pale
-for a line on white, is darkened). With more methods than colours a colour returns with another marker, so that
-(colour, marker) still names one method.
-"""
+"""One look for every figure: fonts, sizes, the phases' colours and hatches; those of the methods are in the roster."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-# Known methods in the order of every table and legend; a place gives the look, so that new ones are put at the end.
-# An unknown one comes after them and gets its look by its name.
-ORDER = (
-    "frozen", "lora", "molora", "adalora", "lora-smoe", "mola", "alphalora", "eva-experts", "random-experts",
-    "inverse-experts", "smoe-released", "smoe-proportional", "smoe-type", "smoe-global", "hydralora", "dora", "rslora",
-    "pissa", "full", "smoe-attention", "smoe-mlp",
-)  # fmt: skip
-COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A00")
-MARKERS = ("o", "s", "^", "D", "*", "v", "P", "X", "<", ">", "h", "d")
-DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+from reports import roster
 
 PHASE_COLOURS = {"load": "#BBBBBB", "allocate": "#E69F00", "train": "#0072B2", "evaluate": "#009E73"}
 PHASE_HATCHES = {"load": "", "allocate": "xx", "train": "//", "evaluate": ".."}
@@ -50,25 +35,6 @@ RC: dict[Any, Any] = {
 }
 
 
-def method_rank(method: str) -> tuple[int, str]:
-    return (ORDER.index(method) if method in ORDER else len(ORDER), method)
-
-
-def look(method: str) -> dict[str, Any]:
-    """Colour, marker and line style of a method, the same in every figure of every report."""
-    # 8 colours and 12 markers make 96 different looks.
-    if method in ORDER:
-        index = ORDER.index(method)
-    else:
-        index = len(ORDER) + int(hashlib.sha256(method.encode()).hexdigest(), 16) % (96 - len(ORDER))
-    turn = index // len(COLOURS)
-    return {
-        "color": COLOURS[index % len(COLOURS)],
-        "marker": MARKERS[(index + 5 * turn) % len(MARKERS)],
-        "linestyle": DASHES[turn % len(DASHES)],
-    }
-
-
 def ink(background: Sequence[float]) -> str:
     """Black or white, whichever is read more easily on a colour (red, green, blue from 0 to 1)."""
     weights = (0.2126, 0.7152, 0.0722)  # relative luminance; at 0.18 both have the same contrast (WCAG 2)
@@ -82,10 +48,10 @@ def looks(rows: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:
     for label, method in rows:
         extra = seen.get(method, 0)
         seen[method] = extra + 1
-        own = look(method)
+        own = roster.look(method)
         if extra:
-            own["marker"] = MARKERS[(MARKERS.index(str(own["marker"])) + 5 * extra) % len(MARKERS)]
-            own["linestyle"] = DASHES[(DASHES.index(own["linestyle"]) + extra) % len(DASHES)]  # type: ignore[arg-type]
+            own["marker"] = roster.MARKERS[(roster.MARKERS.index(str(own["marker"])) + 5 * extra) % len(roster.MARKERS)]
+            own["linestyle"] = roster.DASHES[(roster.DASHES.index(own["linestyle"]) + extra) % len(roster.DASHES)]  # type: ignore[arg-type]
         found[label] = own
     return found
 

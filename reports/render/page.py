@@ -19,10 +19,11 @@ from reports.analysis.claims import judge, ledger_table, load_claims
 from reports.analysis.groups import Group
 from reports.analysis.summary import summarise
 from reports.analysis.tuning import tuning_table
+from reports.analysis.wording import SHOWN, metric_text
 from reports.figures import style
 from reports.figures.canvas import marker_path
 from reports.render.maps import expert_maps, router_maps, sensitivity_maps
-from reports.render.tables import SHOWN, ablation_table, full_table, main_tables, metric_text, paired_table, short
+from reports.render.tables import ablation_table, full_table, main_tables, paired_table, short
 from reports.render.templating import html
 from reports.render.titles import brief_titles, by_information, distinct_titles, documents, seeds
 from results.metrics import METRICS

@@ -14,26 +14,26 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from reports.analysis.groups import Group, Row, unusual
+from reports import roster
+from reports.analysis.groups import Group, Row, non_default_settings
+from reports.analysis.notes import seeds_text
 from reports.figures import studies
 from reports.figures.canvas import Rows
 from reports.figures.gallery import figures
 from reports.figures.heatmaps import maps
-from reports.figures.studies import ABLATED, usual
+from reports.figures.studies import usual
 from reports.render.files import Images, compare, replacing, write_figure, write_text
-from reports.render.notes import seeds_text
 from reports.render.table import latex
 from reports.render.tables import captioned, main_tables, paired_table
 from reports.render.templating import Raw, as_markdown, code
 
-STUDIES = ("smoe-released", "smoe-type", "smoe-global", "smoe-attention", "smoe-mlp", "smoe-proportional")
 COMPARISON = {  # stem of a figure of the main report: its caption
     "accuracy-parameters": "accuracy against trainable parameters",
     "accuracy-memory": "accuracy against peak memory",
     "accuracy-time": "accuracy against wall-clock",
     "memory": "peak memory by phase",
     "time": "wall-clock by phase",
-    f"sensitivity-{ABLATED}": "sensitivity of every block, by task",
+    f"sensitivity-{roster.SUBJECT}": "sensitivity of every block, by task",
     "experts": "experts of every block, by method",
 }
 ABLATIONS: dict[str, tuple[str, Callable[[Group], Rows], Callable[[Rows], Figure]]] = {
@@ -58,7 +58,7 @@ class Exhibit:
 
 def compared(group: Group) -> Group:
     """The group with one row a method, its ablations left out."""
-    main = usual(group, {row.method for row in group.rows}.difference(STUDIES))
+    main = usual(group, {row.method for row in group.rows}.difference(roster.names("variant")))
     return replace(main, rows=tuple(replace(row, label=_plain(row)) for row in main.rows))
 
 
@@ -72,15 +72,15 @@ def exhibits(group: Group) -> tuple[list[Exhibit], list[str]]:
             missing.append(caption)
             continue
         plotted, draw_it = drawn[stem]
-        labels = {r.get("method", ABLATED) for r in plotted}  # sensitivity is of one method
+        labels = {r.get("method", roster.SUBJECT) for r in plotted}  # sensitivity is of one method
         behind = [row for row in main.finished if row.label in labels]
         records = _keys([replace(row, done=row.done[:1]) for row in behind] if stem in mapped else behind)
         same = stem in in_main and in_main[stem][0] == plotted
         shown.append(Exhibit(stem, caption, plotted, draw_it, records, same))
     for stem, (caption, rows_of, draw) in ABLATIONS.items():
-        if rows := rows_of(group.alike):
+        if rows := rows_of(group.on_common_seeds):
             labels = {r["method"] for r in rows}
-            records = _keys([row for row in group.alike.whole.finished if row.label in labels])
+            records = _keys([row for row in group.on_common_seeds.whole.finished if row.label in labels])
             shown.append(Exhibit(stem, caption, rows, partial(draw, rows), records))
         else:
             missing.append(caption)
@@ -140,7 +140,7 @@ def _listed(keys: Sequence[str]) -> Raw:
 
 def _plain(row: Row) -> str:
     """The method's name alone for its own row: the other rows of the method are left out."""
-    return row.label if unusual((row.done or row.failed)[0]) else row.method
+    return row.label if non_default_settings((row.done or row.failed)[0]) else row.method
 
 
 def _keys(rows: Sequence[Row]) -> tuple[str, ...]:

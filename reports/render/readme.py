@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from reports import roster
 from reports.analysis.groups import Group
 from reports.render.tables import compact_table
 from results.names import unknown
 from results.table import escape_markdown, markdown
 
 _BLOCK = re.compile(r"(<!-- results:begin(?: (?P<name>\S+))? -->\n)(.*?)(<!-- results:end -->)", re.DOTALL)
-
-
-SHOWN = ("frozen", "lora", "molora", "adalora", "lora-smoe", "random-experts", "inverse-experts")
 
 
 class ReadmeError(ValueError):
@@ -64,7 +62,7 @@ def update(path: Path, groups: Sequence[Group], write: bool, name: str | None = 
 
 def _main(group: Group) -> Group:
     """A table that fits the README; a failure is never left out."""
-    rows = tuple(row for row in group.rows if row.method in SHOWN or row.failed)
+    rows = tuple(row for row in group.rows if roster.entry(row.method).in_readme or row.failed)
     return replace(group, rows=rows, ablations=()) if rows else group
 
 

@@ -9,12 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from reports import roster
 from reports.analysis import stats
 from reports.analysis.groups import Group
-from reports.analysis.summary import Comparison, Summary, contrasts, summarise
-from reports.figures import style
-from reports.figures.style import points_text
-from reports.render.notes import (
+from reports.analysis.notes import (
     EMBEDDED,
     accuracy_notes,
     cost_notes,
@@ -23,12 +21,14 @@ from reports.render.notes import (
     seeds_text,
     span_text,
 )
+from reports.analysis.summary import Comparison, Summary, contrasts, summarise
+from reports.analysis.wording import SHOWN, interval_text, metric_text
+from reports.figures.style import points_text
 from results.metrics import METRICS, Metric, metric
 from results.record import PHASES
 from results.table import NOTHING, Table
 
 TIE = " ≈"
-SHOWN = {"fraction": ("%", 100.0), "bytes": ("MB", 1e-6), "seconds": ("s", 1.0), "params": ("", 1.0)}
 
 ACCURACY = ("tasks", "macro", "macro_interval", "unparseable")
 PARAMETERS = (
@@ -81,7 +81,7 @@ def ablation_table(group: Group) -> list[Table]:
         return []
     methods = {row.method for row in group.ablations}
     shown = [s for s in summarise(group.whole) if s.row.method in methods]
-    shown = [replace(s, best=False, tied=False) for s in sorted(shown, key=lambda s: style.method_rank(s.row.method))]
+    shown = [replace(s, best=False, tied=False) for s in sorted(shown, key=lambda s: roster.rank(s.row.method))]
     notes = (
         "No contestants: these rows take no part in the tables above. ± is one standard error over documents; the "
         "paired tests are between contestants.",
@@ -181,17 +181,6 @@ def short(group: Group, table: Table) -> Table:
 def captioned(group: Group, table: Table) -> Table:
     """The table with the group's title, where it stands alone."""
     return replace(table, title=f"{table.title}: {group.title}" if table.title else group.title)
-
-
-def metric_text(row: Metric, value: float | None, compact: bool = False) -> str:
-    """A value in the shown unit, without its name; compact: millions of parameters."""
-    if compact and row.unit == "params" and value is not None and value >= 1e5:
-        return f"{value / 1e6:,.2f}M"
-    return NOTHING if value is None else format(value * SHOWN.get(row.unit, ("", 1.0))[1], row.format)
-
-
-def interval_text(interval: tuple[float, float] | None) -> str:
-    return NOTHING if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
 
 
 def _heading(row: Metric) -> str:

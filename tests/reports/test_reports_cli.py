@@ -18,11 +18,12 @@ from synthetic_records import make_failed, make_record, make_run
 from typer.testing import CliRunner
 
 import reports
+from reports import roster
 from reports.__main__ import app
 from reports.analysis.groups import make_groups
 from reports.figures import style
 from reports.figures.gallery import figures
-from reports.figures.heatmaps import maps, parse_block
+from reports.figures.heatmaps import maps, place_in_map
 from reports.render import write as draw
 from reports.render.files import write_figure
 from results.stability import Stability
@@ -165,23 +166,23 @@ def test_ranks_of_a_rank_allocator_are_drawn_beside_the_experts():
 
 
 def test_blocks_are_read_from_their_names():
-    assert parse_block("model.layers.29.mlp.down_proj") == (29, "down")
-    assert parse_block("transformer.h.3.attn.c_attn") == (3, "c_attn")
-    assert parse_block("lm_head") == (-1, "lm_head")
+    assert place_in_map("model.layers.29.mlp.down_proj") == (29, "down")
+    assert place_in_map("transformer.h.3.attn.c_attn") == (3, "c_attn")
+    assert place_in_map("lm_head") == (-1, "lm_head")
 
 
 def test_many_methods_can_be_drawn():
     (group,) = make_groups(
-        [*make_run([*style.ORDER, "something-new"], layers=2, count=8), make_record("lora", 1, count=8)]
+        [*make_run([*roster.names(), "something-new"], layers=2, count=8), make_record("lora", 1, count=8)]
     )
     for _, draw_it in {**figures(group), **maps(group)}.values():
         assert draw_it().axes
 
 
 def test_every_method_has_one_look_everywhere_and_no_two_known_ones_share_it():
-    found = [tuple(map(str, style.look(name).values()))[:2] for name in style.ORDER]
-    assert len(set(found)) == len(style.ORDER)
-    assert style.look("something-new") == style.look("something-new")
+    found = [tuple(map(str, roster.look(name).values()))[:2] for name in roster.names()]
+    assert len(set(found)) == len(roster.names())
+    assert roster.look("something-new") == roster.look("something-new")
     two = style.looks([("lora (r=8)", "lora"), ("lora (r=16)", "lora")])
     assert two["lora (r=8)"]["color"] == two["lora (r=16)"]["color"]
     assert two["lora (r=8)"]["marker"] != two["lora (r=16)"]["marker"]

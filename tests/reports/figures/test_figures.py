@@ -12,6 +12,7 @@ import pytest
 from matplotlib.markers import MarkerStyle
 from synthetic_records import make_record, make_run
 
+from reports import roster
 from reports.analysis.groups import make_groups
 from reports.figures import style
 from reports.figures.gallery import figures
@@ -130,7 +131,7 @@ def test_differences_by_task_and_losses_are_of_the_seeds_in_common():
 
 
 def test_many_points_leave_their_error_bars_to_the_axis_label():
-    (group,) = make_groups([make_record(method, layers=1) for method in style.ORDER[:11]])
+    (group,) = make_groups([make_record(method, layers=1) for method in roster.names()[:11]])
     crowded, few = (figures(g)["accuracy-time"][1]().axes[0] for g in (group, make_groups(make_run(layers=1))[0]))
     assert not crowded.collections and few.collections
     assert re.search(r"st\. errors \d\.\d to \d\.\d", crowded.get_ylabel()) and "±1" in few.get_ylabel()

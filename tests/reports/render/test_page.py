@@ -20,9 +20,9 @@ from reports.__main__ import app
 from reports.analysis.answer import answer
 from reports.analysis.groups import make_groups
 from reports.figures.canvas import marker_path
-from reports.figures.style import MARKERS
 from reports.render.page import page
 from reports.render.titles import brief_titles, by_information, distinct_titles, documents, training_shows
+from reports.roster import MARKERS
 from results.store import Store
 
 EVIL = "ValueError: </script><img src=x onerror=alert(1)> & \"'"
