@@ -29,7 +29,7 @@ def main() -> int:
     packing = commands.add_parser("pack", help="put the records of a folder into one compressed file")
     packing.add_argument("folder", type=folder_path)
     packing.add_argument("--to", type=folder_path, required=True, metavar="FILE", help="NAME.jsonl.xz")
-    commands.add_parser("schema", help="print the JSON Schema of a record, kept in results/record.schema.json")
+    commands.add_parser("schema", help="print the JSON Schema of a record, kept in results/records/record.schema.json")
     commands.add_parser("commit", help="print COMMIT:TREE for SMOE_COMMIT, where this code goes without its git")
     asked = parser.parse_args()
     try:

@@ -4,15 +4,17 @@ What was not measured is `None`, never 0. Types and ranges are checked when an o
 refused, and no number is NaN or infinite; what no measurement gives is refused when a record is read or written.
 
 History of the record's format
-    1   first version; read by results/upgrades.py, kept under its stored keys, never taken for an answer to a new spec
+    1   first version; read by `UPGRADES`, kept under its stored keys, never taken for an answer to a new spec
     2   words (task_shares, malloc, adapters shared | per-task), documents with log-likelihoods, identity by content
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
@@ -21,7 +23,6 @@ from pydantic.dataclasses import dataclass
 
 from results.private import private_text
 from results.spec import SCHEMA, STRICT, Count, Items, RecordError, RunSpec, Seconds, validated
-from results.upgrades import UPGRADES
 
 PHASES = ("load", "allocate", "train", "evaluate")  # that the reports show
 FURTHER_PHASES = ("start", "prepare")  # imports and device; tokenising and planning
@@ -216,3 +217,38 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _rounded(entry) for name, entry in value.items()}
     return [_rounded(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+# The readers of earlier versions: a record's body in the fields of the newest. Such a record keeps its stored key, that
+# of a hash over the words of its own time, and says its schema.
+# Fields that came while schema 1 was in use: at these values they are left out of its key's hash.
+_LATER_1 = {
+    "match": "none", "split": "evaluation", "adapters": "multi", "quantize": "none", "allocator": "heap",
+    "trust_remote_code": False, "revisions": None, "own_tasks": None, "compiled": False,
+}  # fmt: skip
+_WORDS_1 = {"mixture": "task_shares", "allocator": "malloc"}
+_ADAPTERS_1 = {"multi": "shared", "single": "per-task"}
+
+
+def key_1(spec: Mapping[str, Any]) -> str:
+    """Compute the key that schema 1 gave a spec."""
+    asked = {name: value for name, value in spec.items() if name not in _LATER_1 or value != _LATER_1[name]}
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:8]
+    model = "".join(c if c.isalnum() or c in "._-" else "-" for c in spec["model"].rstrip("/").split("/")[-1])
+    return f"{spec['suite']}--{model}--{spec['method']}--s{spec['seed']}--{digest}"
+
+
+def from_1(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate the words of the spec. Raises ValueError where the key is not that of the spec."""
+    spec = body["spec"]
+    if new := sorted(set(spec) & set(_WORDS_1.values())):
+        raise ValueError(f"spec: unknown fields {', '.join(new)}")
+    key = key_1(spec)
+    if key != body.get("key"):
+        raise ValueError(f"key {body.get('key')!r} does not belong to its spec (expected {key!r}): edited by hand?")
+    words = {_WORDS_1.get(name, name): value for name, value in spec.items()}
+    words["adapters"] = _ADAPTERS_1[words.get("adapters", "multi")]
+    return {**body, "spec": words}
+
+
+UPGRADES: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: from_1}

@@ -19,7 +19,8 @@ FOLDERS = ("smoe", "baselines", "benchmarks", "results", "reports")
 KEY_FILES = (  # beside the folders: where a reader begins
     "smoe/sensitivity.py", "smoe/allocation.py", "smoe/layer.py", "smoe/model.py", "baselines/method.py",
     "baselines/experts.py", "benchmarks/run.py", "benchmarks/study.py", "benchmarks/compare.py",
-    "benchmarks/plan/request.py", "benchmarks/jobs/job.py", "results/record.py", "results/store.py", "results/comparable.py", "results/metrics.py",
+    "benchmarks/plan/request.py", "benchmarks/jobs/job.py", "results/record.py", "results/store.py",
+    "results/comparable.py", "results/metrics.py",
     "reports/__main__.py", "reports/roster.py", "examples/finetune_with_trainer.py", "tests/house.py",
 )  # fmt: skip
 MAIN = ("frozen", "lora", "molora", "adalora", "lora-smoe")

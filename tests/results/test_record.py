@@ -12,9 +12,19 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from synthetic_records import make_record, make_spec
 
-from results.record import ACCURACIES, MEAN_TOLERANCE, SCHEMA, Cost, Record, RecordError, RunSpec, Score
+from results.record import (
+    ACCURACIES,
+    MEAN_TOLERANCE,
+    SCHEMA,
+    UPGRADES,
+    Cost,
+    Record,
+    RecordError,
+    RunSpec,
+    Score,
+    key_1,
+)
 from results.store import read, record_files
-from results.upgrades import UPGRADES, key_1
 
 RECORDS = Path(__file__).resolve().parents[2] / "results" / "records"
 FIXTURES = Path(__file__).parent / "fixtures"

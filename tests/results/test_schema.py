@@ -24,10 +24,10 @@ def saved(record, folder):
 
 
 def test_the_committed_schema_is_that_of_the_classes():
-    file = results.record.__file__.replace("record.py", "record.schema.json")
+    file = results.record.__file__.replace("record.py", "records/record.schema.json")
     jsonschema.Draft202012Validator.check_schema(json_schema())
     with open(file) as text:
-        assert json.load(text) == json_schema(), "run: python -m results schema > results/record.schema.json"
+        assert json.load(text) == json_schema(), "run: python -m results schema > results/records/record.schema.json"
 
 
 def test_finished_and_failed_records_meet_it(tmp_path):
