@@ -1,51 +1,111 @@
-"""The README's tree names every source file, with the first line of its docstring, so that it cannot go stale.
+"""The README's tree and sample output are made from the files themselves, so that neither can go stale.
 
-`python tests/test_readme.py` rewrites it.
+`python tests/test_readme.py` rewrites both.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- tree:begin -->\n", "<!-- tree:end -->\n"
-WIDTH = 84  # a longer comment is cut at its first colon, semicolon or comma
-FOLDERS = ("smoe", "baselines", "benchmarks", "results", "reports", "examples")
+README = ROOT / "README.md"
+TREE = ("<!-- tree:begin -->\n", "<!-- tree:end -->\n")
+OUTPUT = ("<!-- output:begin -->\n", "<!-- output:end -->\n")
+WIDTH = 88  # a longer comment is cut at its first colon, semicolon or comma
+FOLDERS = ("smoe", "baselines", "benchmarks", "results", "reports")
+KEY_FILES = (  # beside the folders: where a reader begins
+    "smoe/sensitivity.py", "smoe/allocation.py", "smoe/layer.py", "smoe/model.py", "baselines/method.py",
+    "baselines/experts.py", "benchmarks/run.py", "benchmarks/study.py", "benchmarks/compare.py",
+    "benchmarks/plan/request.py", "benchmarks/jobs/job.py", "results/record.py", "results/store.py", "results/comparable.py", "results/metrics.py",
+    "reports/__main__.py", "reports/roster.py", "examples/finetune_with_trainer.py", "tests/house.py",
+)  # fmt: skip
+MAIN = ("frozen", "lora", "molora", "adalora", "lora-smoe")
+
+
+def comment(file: Path) -> str:
+    doc = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    sentence = re.split(r"(?<! al)\. ", " ".join(doc.split("\n\n")[0].split()))[0].rstrip(".:")
+    return sentence if len(sentence) <= WIDTH else re.split(r"[:;,] ", sentence)[0]
 
 
 def tree() -> str:
-    lines = []
-    for folder in FOLDERS:
-        for file in sorted((ROOT / folder).rglob("*.py"), key=lambda p: (p.parent, p.name != "__init__.py", p.name)):
-            doc = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-            sentence = re.split(r"(?<! al)\. ", " ".join(doc.split("\n\n")[0].split()))[0].rstrip(".:")
-            comment = sentence if len(sentence) <= WIDTH else re.split(r"[:;,] ", sentence)[0]
-            lines.append(f"    {file.relative_to(ROOT).as_posix():36} {comment}")
-        lines.append("")
-    return "\n".join(lines[:-1]) + "\n"
+    """Every folder of the packages with what its `__init__.py` says, and the key files."""
+    folders = {f.parent.relative_to(ROOT).as_posix() for name in FOLDERS for f in (ROOT / name).rglob("__init__.py")}
+    lines, last = [], ""
+    for name in sorted({*(f"{folder}/" for folder in folders), *KEY_FILES}):
+        if last and name.split("/")[0] != last:
+            lines.append("")
+        last = name.split("/")[0]
+        file = ROOT / name / "__init__.py" if name.endswith("/") else ROOT / name
+        lines.append(f"    {name:34} {comment(file)}")
+    return "\n".join(lines) + "\n"
 
 
-def split_readme() -> tuple[str, str, str]:
-    before, rest = (ROOT / "README.md").read_text(encoding="utf-8").split(BEGIN)
-    shown, after = rest.split(END)
-    return before, shown, after
+def output() -> str:
+    """The table that the default run prints, from its committed records."""
+    from typer.testing import CliRunner
+
+    from reports.__main__ import app
+    from results.store import RECORDS, Store
+
+    wanted = {"suite": "commonsense", "train_documents": 320, "match": "none", "split": "evaluation", "seed": 0}
+    own = {"mean_experts": 4.0, "probe_documents": 8}
+    keys = [
+        record.key
+        for method in MAIN
+        for record in Store(RECORDS).all()
+        if record.spec.method == method
+        and all(getattr(record.spec, name) == value for name, value in wanted.items())
+        and all({**record.spec.hyperparameters, **record.spec.to_json()}.get(n, v) in (v, None) for n, v in own.items())
+    ]
+    shown = CliRunner().invoke(app, ["show", "--keys", ",".join(keys), "--width", "138"])
+    assert shown.exit_code == 0 and len(keys) == len(MAIN), shown.output
+    lines = [line.rstrip() for line in shown.output.splitlines()]
+    table = [line for line in lines[: lines.index(next(x for x in lines if x.startswith("Data:")))] if line.strip()]
+    return "\n".join(["```text", *table[: 4 + len(MAIN)], "```"]) + "\n"  # what each task gave follows there
 
 
-def test_the_readme_shows_every_source_file_with_its_purpose() -> None:
-    assert split_readme()[1] == tree(), "run: python tests/test_readme.py"
+def block(markers: tuple[str, str]) -> str:
+    text = README.read_text(encoding="utf-8")
+    return text[text.index(markers[0]) + len(markers[0]) : text.index(markers[1])]
+
+
+def test_the_readme_shows_every_folder_and_the_key_files_with_their_purpose() -> None:
+    assert block(TREE) == tree(), "run: python tests/test_readme.py"
+
+
+def test_the_readme_shows_what_the_default_run_prints() -> None:
+    assert block(OUTPUT) == output(), "run: python tests/test_readme.py"
 
 
 def test_every_source_file_says_why_it_exists() -> None:
-    assert all(len(line.split(maxsplit=1)) == 2 for line in tree().splitlines() if line.strip())
+    files = [file for name in FOLDERS for file in (ROOT / name).rglob("*.py")]
+    assert len(files) > 100 and [str(file) for file in files if not comment(file)] == []
 
 
-def test_the_readme_shows_all_of_the_example_of_a_task_of_ones_own() -> None:
-    shown = re.findall(r"```yaml\n(.*?)```", split_readme()[0], flags=re.DOTALL)
-    assert shown == [(ROOT / "examples/own_task/opposites.yaml").read_text(encoding="utf-8")]
+def test_the_folder_of_the_runs_shows_all_of_the_example_of_a_task_of_ones_own() -> None:
+    shown = re.findall(
+        r"```yaml\n(.*?)```", (ROOT / "benchmarks/README.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    assert (ROOT / "examples/own_task/opposites.yaml").read_text(encoding="utf-8") in shown
+
+
+def test_every_link_of_every_readme_leads_somewhere() -> None:
+    broken = []
+    for file in [*ROOT.glob("*.md"), *(f for name in FOLDERS for f in (ROOT / name).rglob("README.md"))]:
+        for target in re.findall(r"\]\(([^)#\s]+)", file.read_text(encoding="utf-8")):
+            if "://" not in target and not (file.parent / target).exists():
+                broken.append(f"{file.relative_to(ROOT)}: {target}")
+    assert broken == []
 
 
 if __name__ == "__main__":
-    before, _, after = split_readme()
-    (ROOT / "README.md").write_text(before + BEGIN + tree() + END + after, encoding="utf-8")
+    sys.path.insert(0, str(ROOT))
+    text = README.read_text(encoding="utf-8")
+    for markers, fresh in ((TREE, tree()), (OUTPUT, output())):
+        start, end = text.index(markers[0]) + len(markers[0]), text.index(markers[1])
+        text = text[:start] + fresh + text[end:]
+    README.write_text(text, encoding="utf-8")

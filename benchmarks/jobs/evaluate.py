@@ -79,5 +79,8 @@ def evaluate(
     scores = {}
     for name, task in tasks.items():
         written = task.OUTPUT_TYPE == "generate_until"
-        scores[name] = score(headline[name], output["results"][name], output["samples"][name], written)
+        try:
+            scores[name] = score(headline[name], output["results"][name], output["samples"][name], written)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"task {name}: {error}") from error
     return scores, lm.tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results import Score
@@ -13,16 +13,19 @@ INVALID = "[invalid]"  # what lm-eval's regex filter makes of an answer in which
 
 
 def score(metric: str, results: Mapping[str, Any], samples: list[Mapping[str, Any]], written: bool = False) -> Score:
-    """Read lm-eval's result of one task, keys "metric,filter", as a Score. Raises ValueError without `metric`.
+    """Read lm-eval's result of one task, keys "metric,filter", as a Score.
 
-    written: answers were generated; "unparseable" is then the share of those in which the filter found none.
+    written: answers were generated; "unparseable" is then the share of those in which the filter found none. Raises
+    ValueError without `metric`, FloatingPointError for a log-likelihood that is not finite.
     """
     # Of several readings of an answer, the first counts.
     first = samples[0].get("filter", "none") if samples else "none"
     samples = [sample for sample in samples if sample.get("filter", first) == first]
     values = {key.split(",")[0]: value for key, value in results.items() if key.endswith(f",{first}")}
     metrics = {key: float(value) for key, value in values.items() if _is_number(value)}
-    if written:
+    if not written:
+        _require_finite(samples)
+    else:
         metrics["unparseable"] = sum(sample["filtered_resps"] == [INVALID] for sample in samples) / len(samples)
     if metric not in metrics:
         raise ValueError(f"metric {metric!r} is not reported; reported: {', '.join(sorted(metrics))}")
@@ -41,6 +44,14 @@ def score(metric: str, results: Mapping[str, Any], samples: list[Mapping[str, An
         documents=tuple(documents),
         outcomes=tuple(float(sample[metric]) for sample in samples),
     )
+
+
+def _require_finite(samples: Sequence[Mapping[str, Any]]) -> None:
+    """Raise FloatingPointError for the first document with a log-likelihood that is not finite."""
+    for number, sample in enumerate(samples):
+        values = [response[0] for responses in sample.get("resps", ()) for response in responses if response]
+        if not all(math.isfinite(value) for value in values):
+            raise FloatingPointError(f"document {number}: log-likelihoods {values} are not finite")
 
 
 def _is_number(value: Any) -> bool:

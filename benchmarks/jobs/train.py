@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from baselines.method import Attached, Method
 from benchmarks.data.batches import Batch
 
 CLIP = 1.0  # largest norm of the gradient over all trained parameters
-LOOK = 16  # steps between two looks at the loss on a GPU
+CHECK_INTERVAL = 16  # steps between two checks of losses and gradient norms on a GPU
+HINT = "a lower learning rate may help"
 
 
 def answer_width(batch: Batch) -> int:
@@ -25,7 +27,7 @@ def answer_width(batch: Batch) -> int:
 
 
 def answer_loss(model: torch.nn.Module, batch: Batch, width: int) -> torch.Tensor:
-    """Mean over samples of the mean negative log-likelihood of each sample's answer tokens (METHODS' L_n).
+    """Mean over samples of the mean negative log-likelihood of each sample's answer tokens.
 
     batch: left-padded (B, S) tensors; width: its `answer_width`, passed in so that a GPU is never asked. Logits are
     computed only where an answer is predicted, and labels are not given to the model, since some tuners add terms of
@@ -60,7 +62,8 @@ def train(
     """Train what requires a gradient, in place; returns the loss of every step (without the penalty) and the tokens.
 
     compiled: forward and backward through torch.compile, for any length of batch; the first steps compile.
-    Raises FloatingPointError when a loss is not finite: the run is of no use from there on.
+    Raises FloatingPointError, naming the method and the step, where a loss or the norm of the gradient is not finite,
+    or a weight after the last step: the run is of no use from there on.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters or total_steps == 0:
@@ -71,9 +74,7 @@ def train(
     fused = device.type == "cuda"
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
     scheduler = get_linear_schedule_with_warmup(optimizer, round(warmup_fraction * total_steps), total_steps)
-    losses: list[torch.Tensor] = []
-    # A GPU's loss is looked at when it has come by itself, at the next look, so that the host never waits for it.
-    seen = torch.zeros((), pin_memory=device.type == "cuda")
+    watch = _Watch(method.name, device)
     tokens = 0
     model.train()
     forward: Any = torch.compile(model, dynamic=True) if compiled else model
@@ -81,29 +82,55 @@ def train(
         loss = answer_loss(forward, _moved(batch, device), answer_width(batch))
         penalty = method.penalty(model)
         accelerator.backward(loss if penalty is None else loss + penalty)
-        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+        watch.add(loss.detach(), torch.nn.utils.clip_grad_norm_(parameters, CLIP))
         optimizer.step()
         scheduler.step()
         method.after_step(model, step)
         optimizer.zero_grad()
-        losses.append(loss.detach())
         tokens += batch_tokens
-        if device.type == "cpu":
-            _check_finite(losses[-1], step)
-        elif step % LOOK == 0:
-            _check_finite(seen, step - LOOK)
-            seen.copy_(losses[-1], non_blocking=True)
         progress(step, total_steps)
-    values = torch.stack(losses).tolist()
-    for step, value in enumerate(values, start=1):
-        _check_finite(torch.tensor(value), step)
+    losses = watch.losses()
+    watch.check_weights(parameters)
     model.eval()
-    return values, tokens
+    return losses, tokens
 
 
-def _check_finite(loss: torch.Tensor, step: int) -> None:
-    if not torch.isfinite(loss):
-        raise FloatingPointError(f"the loss at step {step} is {loss.item()}; a lower learning rate may help")
+class _Watch:
+    """Losses and norms of the gradient, step by step, all of them finite."""
+
+    def __init__(self, method: str, device: torch.device):
+        self._method = method
+        self._on_cpu = device.type == "cpu"
+        self._steps: list[torch.Tensor] = []  # (2,) of each step: loss, norm of the gradient before it is clipped
+        # A GPU's are looked at when they have come by themselves, at the next look, so that the host never waits.
+        self._seen = torch.zeros(2, pin_memory=device.type == "cuda")
+
+    def add(self, loss: torch.Tensor, norm: torch.Tensor) -> None:
+        self._steps.append(torch.stack([loss.float(), norm.float()]))
+        step = len(self._steps)
+        if self._on_cpu:
+            self._check(self._steps[-1].tolist(), step)
+        elif step % CHECK_INTERVAL == 0:
+            self._check(self._seen.tolist(), step - CHECK_INTERVAL)
+            self._seen.copy_(self._steps[-1], non_blocking=True)
+
+    def losses(self) -> list[float]:
+        """Return the loss of every step. Raises FloatingPointError for the first step that is not finite."""
+        values = torch.stack(self._steps).tolist()
+        for step, both in enumerate(values, start=1):
+            self._check(both, step)
+        return [loss for loss, _ in values]
+
+    def check_weights(self, parameters: Iterable[torch.Tensor]) -> None:
+        largest = torch.stack([torch.linalg.vector_norm(p.detach(), torch.inf).float() for p in parameters])
+        if not torch.isfinite(largest).all():
+            step = len(self._steps)
+            raise FloatingPointError(f"{self._method}: weights after step {step} are not finite; {HINT}")
+
+    def _check(self, both: Sequence[float], step: int) -> None:
+        for what, value in zip(("loss", "norm of the gradient"), both, strict=True):
+            if not math.isfinite(value):
+                raise FloatingPointError(f"{self._method}: the {what} at step {step} is {value}; {HINT}")
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:

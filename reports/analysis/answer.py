@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from reports import roster
 from reports.analysis.groups import Group
 from reports.analysis.notes import EMBEDDED, detectable_note, names, seeds_text
-from reports.analysis.summary import Summary, references, summarise
+from reports.analysis.summary import Summary
 from reports.analysis.wording import SHOWN, interval_text, metric_text
 from results.metrics import metric
 
@@ -35,7 +35,7 @@ class Answer:
 
 def answer(group: Group) -> Answer:
     """What the records of `group` say; with none finished, that they say nothing."""
-    summaries = summarise(group)
+    summaries = group.summaries
     failed = tuple(f"{s.row.label}: {s.note}" for s in summaries if s.note)
     best = next((s for s in summaries if s.best and s.macro is not None), None)
     if best is None:
@@ -110,7 +110,7 @@ def _cost(group: Group, candidates: Sequence[Summary]) -> tuple[str, ...]:
     """
     best = candidates[0]
     sentences = [f"{best.row.label}: {_costs(best)}."]
-    base = next((s for row in references(group)[:1] for s in summarise(group) if s.row is row), None)
+    base = next((s for row in group.references[:1] for s in group.summaries if s.row is row), None)
     if base is not None and base is not best:
         shares = [_share(name, best, base) for name in COSTS]
         sentences.append(f"Compared with {base.row.label}: {', '.join(s for s in shares if s)}.")

@@ -57,11 +57,11 @@ class Adapter:
     columns: Mapping[tuple[int, str], tuple[int, int]]
 
     def params(self, shape: Shape) -> int:
-        found = 0
+        total = 0
         for (_, projection), (rank, router) in self.columns.items():
             i, o = shape.projections[projection]
-            found += rank * (i + o) + router * i
-        return found
+            total += rank * (i + o) + router * i
+        return total
 
 
 def uniform(shape: Shape, rank: int, experts: int = 1) -> Adapter:
@@ -72,10 +72,10 @@ def uniform(shape: Shape, rank: int, experts: int = 1) -> Adapter:
 
 def adapter_of(record: Record) -> Adapter | None:
     """The adapter that a record trained; None where its hyperparameters do not tell, or tell of another size."""
-    found = _told(record)
+    adapter = _told(record)
     trained = record.parameters.trainable if record.parameters else 0
-    alike = found is not None and abs(found.params(shape_of(record)) - trained) <= TOLERANCE * trained
-    return found if alike else None
+    fits = adapter is not None and abs(adapter.params(shape_of(record)) - trained) <= TOLERANCE * trained
+    return adapter if fits else None
 
 
 def _told(record: Record) -> Adapter | None:
@@ -84,7 +84,7 @@ def _told(record: Record) -> Adapter | None:
         columns = {}
         for block, count in experts.items():
             layer, projection = place(block)
-            if layer is None or not projection.endswith("_proj"):
+            if layer is None or projection not in shape.projections:
                 return None
             columns[layer, projection] = (count * values["r"], count if count > 1 else 0)
         return Adapter(columns)
@@ -105,13 +105,13 @@ def forward(shape: Shape, adapter: Adapter, tokens: int, predicted: int) -> floa
 
 def backward(shape: Shape, adapter: Adapter, tokens: int, predicted: int, inputs: bool = False) -> float:
     """Operations of the gradients of the adapter; inputs: of the embeddings' output, too, as scoring takes them."""
-    found = 2.0 * predicted * shape.width * shape.vocabulary
+    operations = 2.0 * predicted * shape.width * shape.vocabulary
     for layer, name, i, o in _blocks(shape):
         rank, router = adapter.columns.get((layer, name), (0, 0))
         first = layer == 0 and name in SHARED_INPUT[0] and not inputs
-        found += 2.0 * tokens * ((0 if first else i * o) + 2 * rank * (i + o) + 2 * router * i)
-        found -= 2.0 * tokens * (rank + router) * i if first else 0
-    return found + 2 * _attention(shape, tokens)
+        operations += 2.0 * tokens * ((0 if first else i * o) + 2 * rank * (i + o) + 2 * router * i)
+        operations -= 2.0 * tokens * (rank + router) * i if first else 0
+    return operations + 2 * _attention(shape, tokens)
 
 
 def training(shape: Shape, adapter: Adapter, tokens: int) -> float:
@@ -126,17 +126,17 @@ def scoring(shape: Shape, tokens: int) -> float:
     ||G^T X||^2 is made from the two Gram matrices (T, T) where that is cheaper than the gradient itself.
     """
     bare = Adapter({})
-    found = forward(shape, bare, tokens, ANSWER_TOKENS) + backward(shape, bare, tokens, ANSWER_TOKENS, inputs=True)
+    operations = forward(shape, bare, tokens, ANSWER_TOKENS) + backward(shape, bare, tokens, ANSWER_TOKENS, inputs=True)
     for _ in range(shape.layers):
         seen: set[str] = set()
         for name, (i, o) in shape.projections.items():
             if tokens * (i + o) >= i * o:
-                found += 2.0 * tokens * i * o
+                operations += 2.0 * tokens * i * o
                 continue
             group = next((g[0] for g in SHARED_INPUT if name in g), name)
-            found += 2.0 * tokens * tokens * (o + (i if group not in seen else 0))
+            operations += 2.0 * tokens * tokens * (o + (i if group not in seen else 0))
             seen.add(group)
-    return found
+    return operations
 
 
 def static_bytes(shape: Shape, adapter: Adapter, itemsize: int) -> float:

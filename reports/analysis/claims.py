@@ -15,7 +15,7 @@ import yaml
 
 from reports.analysis import stats
 from reports.analysis.groups import Group, Row
-from reports.analysis.summary import Summary, compare, summarise
+from reports.analysis.summary import Summary
 from results.metrics import metric
 from results.table import Table
 
@@ -94,7 +94,7 @@ def _judge(group: Group, claim: Mapping[str, Any]) -> Verdict:
 
 
 def _accuracy(group: Group, row: Row, claim: Mapping[str, Any], rivals: Sequence[Row]) -> tuple[str, str]:
-    found = [c for c in compare(group, row) if c.row in rivals]
+    found = [c for c in group.compare(row) if c.row in rivals]
     adjusted = stats.holm({c.row.label: c.macro.p for c in found})
     better, worse, evidence = [], [], []
     for c in found:  # differences are rival minus method: turned round here
@@ -111,7 +111,7 @@ def _accuracy(group: Group, row: Row, claim: Mapping[str, Any], rivals: Sequence
 
 
 def _ratio(group: Group, row: Row, claim: Mapping[str, Any], rivals: Sequence[Row]) -> tuple[str, str]:
-    by_row = {s.row: s.metrics[claim["metric"]] for s in summarise(group)}
+    by_row = {s.row: s.metrics[claim["metric"]] for s in group.summaries}
     return _limits(claim, [(f"of {r.label}", by_row[row], by_row[r]) for r in rivals], metric(claim["metric"]).label)
 
 
@@ -167,7 +167,7 @@ def _published(group: Group, row: Row | None, claim: Mapping[str, Any]) -> tuple
 
 
 def _summary_of(group: Group, row: Row) -> Summary:
-    return next(s for s in summarise(group) if s.row is row)
+    return next(s for s in group.summaries if s.row is row)
 
 
 def _keys(*rows: Row | None) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import numpy as np
 from reports import roster
 from reports.analysis import arithmetic
 from reports.analysis.arithmetic import Shape, uniform
-from results.environment import fingerprint
+from results.comparable import cost_fields
 from results.metrics import phase_peak_bytes
 from results.record import Record
 
@@ -68,14 +68,11 @@ def axes_of(record: Record) -> dict[str, float]:
     return {**found, "probe": record.spec.probe_documents} if "sensitivity" in record.facts else found
 
 
-def check_alike(records: Sequence[Record]) -> None:
+def require_comparable(records: Sequence[Record]) -> None:
     """Raise ValueError naming what differs: seconds of two machines or versions follow no one law."""
     first: dict[str, object] = {}
     for record in records:
-        spec, environment = record.spec, record.environment
-        alike = {**fingerprint(environment, spec), "threads": environment.get("threads")}
-        alike |= {name: getattr(spec, name) for name in ("train_documents", "batch_size", "evaluation_limit")}
-        for name, value in alike.items():
+        for name, value in cost_fields(record).items():
             if first.setdefault(name, value) != value:
                 raise ValueError(f"cost records differ in {name} ({first[name]}, {value}): give one folder for each")
 
@@ -84,7 +81,7 @@ def laws(records: Sequence[Record]) -> list[Law]:
     """Every law that has enough points. Raises ValueError for no record, or for some that may not be compared."""
     if not records:
         raise ValueError("no finished cost record; python -m benchmarks.studies.cost makes them")
-    check_alike(records)
+    require_comparable(records)
     found = []
     families = {(_published(r), r.spec.method) for r in records}
     for model, method in sorted(families, key=lambda f: (f[0], roster.rank(f[1]))):

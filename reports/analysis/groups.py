@@ -20,6 +20,7 @@ from typing import Any
 
 from reports import roster
 from reports.analysis.rows import Row, finished, first_of
+from reports.analysis.summary import Comparison, Summary, compare, summarise
 from results.adapters import joined
 from results.comparable import (
     TRAINED,
@@ -44,7 +45,7 @@ class MixedError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Records that may be compared, as rows."""
+    """Records that may be compared, as rows; what is computed of them is computed once."""
 
     name: str  # of its folder
     title: str
@@ -54,6 +55,9 @@ class Group:
     tuning: tuple[Record, ...] = ()  # jobs that chose a learning rate, scored on held-out training documents
     shared: dict[str, Any] = field(default_factory=dict)  # what all finished records agree on
     differing: dict[str, list[Any]] = field(default_factory=dict)  # what was allowed to differ
+    _compared: dict[tuple[Row, tuple[str, ...] | None], list[Comparison]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @property
     def finished(self) -> list[Row]:
@@ -76,6 +80,30 @@ class Group:
             return tuple(replace(row, done=tuple(r for r in row.done if r.spec.seed in seeds)) for row in rows)
 
         return replace(self, rows=narrowed(self.rows), ablations=narrowed(self.ablations))
+
+    @cached_property
+    def summaries(self) -> list[Summary]:
+        """One summary a row, in the group's order; failed rows have no numbers but a note."""
+        return summarise(self.rows, self.tasks)
+
+    @property
+    def references(self) -> list[Row]:
+        """The finished rows that others are compared with."""
+        return self.own(roster.names("reference"))
+
+    @cached_property
+    def contrasts(self) -> list[list[Comparison]]:
+        """The comparisons that a report shows: all rows against each reference, the controls against their method."""
+        shown = [self.compare(reference) for reference in self.references]
+        for method, controls in roster.controls().items():
+            shown += [self.compare(row, controls) for row in self.own([method])]
+        return [comparisons for comparisons in shown if comparisons]
+
+    def compare(self, reference: Row, methods: tuple[str, ...] | None = None) -> list[Comparison]:
+        """Every other finished row, or those of `methods`, against a row of the group."""
+        if (reference, methods) not in self._compared:
+            self._compared[reference, methods] = compare(self.rows, self.tasks, reference, methods)
+        return self._compared[reference, methods]
 
     @property
     def records(self) -> list[Record]:

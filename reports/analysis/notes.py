@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from reports.analysis.groups import Group, Row
-from reports.analysis.summary import Comparison, Summary, compare, detectable, references
+from reports.analysis.summary import Comparison, Summary, detectable
 
 EMBEDDED = "embedded split, not comparable with published numbers"
 
@@ -89,8 +89,7 @@ def _busy_note(group: Group) -> tuple[str, ...]:
 
 
 def detectable_note(group: Group) -> str:
-    found = references(group)
-    compared = [(row, comparisons) for row in found if (comparisons := compare(group, row))]
+    compared = [(row, comparisons) for row in group.references if (comparisons := group.compare(row))]
     if not compared:
         return "How small a difference would be found is not known: no finished lora or molora to compare with another."
     for row, comparisons in compared:

@@ -1,4 +1,4 @@
-"""A group of records, condensed: one `Summary` a row and the paired `Comparison`s to the reference methods.
+"""Rows of records, condensed: one `Summary` a row and the paired `Comparison`s to a reference.
 
 Everything tables and figures show is taken from here, so that a number is computed in one place.
 """
@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
 
-from reports import roster
 from reports.analysis import stats
-from reports.analysis.groups import Group, Row
+from reports.analysis.rows import Row, finished
 from results.metrics import METRICS, macro_accuracy
 from results.record import Record
 
@@ -54,41 +52,41 @@ class Comparison:
     documents: int
 
 
-@lru_cache(maxsize=256)
-def summarise(group: Group) -> list[Summary]:
-    """One summary a row, in the group's order; failed rows have no numbers but a note."""
-    means = {row: float(np.mean([row.outcomes(task).mean() for task in group.tasks])) for row in group.finished}
+def summarise(rows: Sequence[Row], tasks: Sequence[str]) -> list[Summary]:
+    """One summary a row, in their order; failed rows have no numbers but a note."""
+    means = {row: float(np.mean([row.outcomes(task).mean() for task in tasks])) for row in finished(rows)}
     best = max(means, key=lambda row: means[row], default=None)
-    against = _against(group, best) if best else {}
+    against = _against(rows, tasks, best) if best else {}
     highest = {row for row, mean in means.items() if best and mean > means[best] - 1e-12}
-    return [_summary(group, row, row in highest, against) for row in group.rows]
+    return [_summary(row, tasks, row in highest, against) for row in rows]
 
 
-@lru_cache(maxsize=256)
-def compare(group: Group, reference: Row, methods: tuple[str, ...] | None = None) -> list[Comparison]:
+def compare(
+    rows: Sequence[Row], tasks: Sequence[str], reference: Row, methods: Sequence[str] | None = None
+) -> list[Comparison]:
     """Every other finished row, or those of `methods`, against `reference`; p-values are adjusted over these rows."""
-    found = []
-    for row in group.finished:
+    paired = []
+    for row in finished(rows):
         if row is reference or (methods is not None and row.method not in methods):
             continue
         seeds = _common_seeds(row, reference)
-        differences = [row.outcomes(task, seeds) - reference.outcomes(task, seeds) for task in group.tasks]
-        pairs = zip(group.tasks, differences, strict=True)
-        tasks = {task: (float(d.mean()), stats.mcnemar(d)) for task, d in pairs}
-        found.append((row, stats.paired_bootstrap(differences), tasks, seeds, sum(map(len, differences))))
-    macro = stats.holm({row.label: difference.p for row, difference, *_ in found})
-    adjusted = {task: stats.holm({row.label: tasks[task][1] for row, _, tasks, *_ in found}) for task in group.tasks}
+        differences = [row.outcomes(task, seeds) - reference.outcomes(task, seeds) for task in tasks]
+        pairs = zip(tasks, differences, strict=True)
+        by_task = {task: (float(d.mean()), stats.mcnemar(d)) for task, d in pairs}
+        paired.append((row, stats.paired_bootstrap(differences), by_task, seeds, sum(map(len, differences))))
+    macro = stats.holm({row.label: difference.p for row, difference, *_ in paired})
+    adjusted = {task: stats.holm({row.label: by_task[task][1] for row, _, by_task, *_ in paired}) for task in tasks}
     return [
         Comparison(
             row,
             reference,
             difference,
             macro[row.label],
-            {task: (*tasks[task], adjusted[task][row.label]) for task in group.tasks},
+            {task: (*by_task[task], adjusted[task][row.label]) for task in tasks},
             list(seeds or ()),
             documents,
         )
-        for row, difference, tasks, seeds, documents in found
+        for row, difference, by_task, seeds, documents in paired
     ]
 
 
@@ -97,20 +95,20 @@ def _common_seeds(row: Row, other: Row) -> tuple[int, ...] | None:
     return tuple(sorted(set(row.seeds) & set(other.seeds))) or None
 
 
-def _against(group: Group, best: Row) -> dict[Row, float | None]:
+def _against(rows: Sequence[Row], tasks: Sequence[str], best: Row) -> dict[Row, float | None]:
     """p of each other finished row's lag behind `best`, adjusted over all pairs of finished rows.
 
     None: too few documents. A row that does not lag on the seeds in common, which are what is tested, has 1.
     """
     columns: dict[tuple[Row, tuple[int, ...] | None], int] = {}
     pairs: dict[tuple[Row, Row], tuple[int, int]] = {}
-    for one, other in combinations([best, *(row for row in group.finished if row is not best)], 2):
+    for one, other in combinations([best, *(row for row in finished(rows) if row is not best)], 2):
         seeds = _common_seeds(one, other)
         first, second = (columns.setdefault((row, seeds), len(columns)) for row in (one, other))
         pairs[one, other] = first, second
     if not pairs:
         return {}
-    outcomes = [np.array([row.outcomes(task, seeds) for row, seeds in columns]) for task in group.tasks]
+    outcomes = [np.array([row.outcomes(task, seeds) for row, seeds in columns]) for task in tasks]
     means = np.mean([task.mean(axis=1) for task in outcomes], axis=0)
     tested = zip(pairs.items(), stats.max_t(outcomes, list(pairs.values())), strict=True)
     return {
@@ -120,33 +118,20 @@ def _against(group: Group, best: Row) -> dict[Row, float | None]:
     }
 
 
-def contrasts(group: Group) -> list[list[Comparison]]:
-    """The comparisons that a report shows: all rows against each reference, and the controls against their method."""
-    found = [compare(group, reference) for reference in references(group)]
-    for method, controls in roster.controls().items():
-        found += [compare(group, row, controls) for row in group.own([method])]
-    return [comparisons for comparisons in found if comparisons]
-
-
-def references(group: Group) -> list[Row]:
-    """The finished rows that others are compared with."""
-    return group.own(roster.names("reference"))
-
-
 def detectable(comparisons: Sequence[Comparison]) -> tuple[float, float] | None:
     """(smallest, largest) over the comparisons of the smallest difference each could have detected."""
     known = [stats.minimum_detectable(c.macro.stderr) for c in comparisons if c.macro.stderr]
     return (min(known), max(known)) if known else None
 
 
-def _summary(group: Group, row: Row, best: bool, against: Mapping[Row, float | None]) -> Summary:
+def _summary(row: Row, asked: Sequence[str], best: bool, against: Mapping[Row, float | None]) -> Summary:
     tasks: dict[str, tuple[float, float | None]] = {}
     seeds: tuple[float, ...] = ()
     macro: float | None = None
     stderr: float | None = None
     deviation: float | None = None
     if row.done:
-        for task in group.tasks:
+        for task in asked:
             accuracy = float(np.mean([(r.scores or {})[task].value for r in row.done]))
             # lm-eval's own standard error for a single seed; from the averaged outcomes for several
             only = (row.done[0].scores or {})[task].stderr if len(row.done) == 1 else None

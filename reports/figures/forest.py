@@ -9,7 +9,6 @@ from matplotlib.ticker import MaxNLocator
 
 from reports.analysis import stats
 from reports.analysis.groups import Group
-from reports.analysis.summary import contrasts
 from reports.figures import style
 from reports.figures.canvas import Rows, in_order, method_axis, new_figure, size
 
@@ -22,7 +21,7 @@ def forest_rows(group: Group) -> Rows:
             "order": group.rows.index(c.row),
             "difference": c.macro.value, "low": c.macro.low, "high": c.macro.high, "p_holm": c.macro_p,
         }
-        for comparisons in contrasts(group)
+        for comparisons in group.contrasts
         for c in comparisons
     ]  # fmt: skip
 

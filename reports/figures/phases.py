@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from reports.analysis.groups import Group
-from reports.analysis.summary import summarise
 from reports.figures import style
 from reports.figures.canvas import Rows, in_order, legend_right, method_axis, new_figure
 from results.record import PHASES
@@ -70,7 +69,7 @@ def draw_time(rows: Rows, title: str) -> Figure:
 
 def _phase_rows(group: Group, metric: str, column: str) -> Rows:
     rows: Rows = []
-    for s in summarise(group):
+    for s in group.summaries:
         if s.row.done:
             for phase in PHASES:
                 if (value := s.metrics[metric.format(phase)]) is not None:

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter
 
 from reports import roster
 from reports.analysis.groups import Group, Row
-from reports.analysis.summary import Summary, summarise
+from reports.analysis.summary import Summary
 from reports.figures import style
 from reports.figures.canvas import Rows, in_order, method_axis, new_figure, size
 from reports.figures.stability import overlap
@@ -189,7 +189,7 @@ def _point(ax: Axes, r: dict[str, Any], y: int, look: dict[str, Any]) -> None:
 
 
 def _scored(group: Group) -> list[Summary]:
-    return [s for s in summarise(group.whole) if s.macro is not None and _experts(s.row)]
+    return [s for s in group.whole.summaries if s.macro is not None and _experts(s.row)]
 
 
 def _accuracy(s: Summary) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from reports.analysis.groups import Group
-from reports.analysis.summary import Summary, compare, references, summarise
+from reports.analysis.summary import Summary
 from reports.figures import style
 from reports.figures.canvas import Rows, in_order, new_figure
 from reports.figures.style import points_text
@@ -17,10 +17,10 @@ def task_rows(group: Group) -> Rows:
 
     Without a reference it is the difference to the mean of all methods.
     """
-    summaries = [s for s in summarise(group) if s.tasks]
+    summaries = [s for s in group.summaries if s.tasks]
     mean = {task: float(np.mean([s.tasks[task][0] for s in summaries])) for task in group.tasks if summaries}
-    compared_with = references(group)
-    paired = {c.row: c.tasks for c in compare(group, compared_with[0])} if compared_with else {}
+    compared_with = group.references
+    paired = {c.row: c.tasks for c in group.compare(compared_with[0])} if compared_with else {}
 
     def difference(s: Summary, task: str) -> float:
         if not compared_with:

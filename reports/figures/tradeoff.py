@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 
 from reports.analysis import stats
 from reports.analysis.groups import Group
-from reports.analysis.summary import summarise
 from reports.figures import style
 from reports.figures.canvas import Rows, legend_height, legend_right, log_axis, new_figure, size
 
@@ -21,7 +20,7 @@ TRADE_OFFS = {
 
 def trade_off_rows(group: Group, cost: str) -> Rows:
     """Macro mean against a cost; `front` is 1 for methods that no other beats in both."""
-    points = [s for s in summarise(group) if s.macro is not None and s.metrics[cost] is not None]
+    points = [s for s in group.summaries if s.macro is not None and s.metrics[cost] is not None]
     front = set(stats.pareto([(s.metrics[cost] or 0.0, s.macro or 0.0) for s in points]))
     return [
         {

@@ -17,7 +17,6 @@ from markupsafe import Markup
 from reports.analysis.answer import answer
 from reports.analysis.claims import judge, ledger_table, load_claims
 from reports.analysis.groups import Group
-from reports.analysis.summary import summarise
 from reports.analysis.tuning import tuning_table
 from reports.analysis.wording import SHOWN, metric_text
 from reports.figures import style
@@ -94,9 +93,9 @@ def _size(group: Group) -> str:
 def _points(group: Group, links: Links) -> list[dict[str, Any]]:
     """What the plot draws: a point a finished method, in the units of the tables."""
     rows = _row_links(group, links)
-    looks = style.looks((s.row.label, s.row.method) for s in summarise(group) if s.row.done)
+    looks = style.looks((s.row.label, s.row.method) for s in group.summaries if s.row.done)
     points = []
-    for s in summarise(group):
+    for s in group.summaries:
         if s.row.done:
             look = looks[s.row.label]
             values = {

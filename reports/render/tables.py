@@ -21,7 +21,7 @@ from reports.analysis.notes import (
     seeds_text,
     span_text,
 )
-from reports.analysis.summary import Comparison, Summary, contrasts, summarise
+from reports.analysis.summary import Comparison, Summary
 from reports.analysis.wording import SHOWN, interval_text, metric_text
 from reports.figures.style import points_text
 from results.metrics import METRICS, Metric, metric
@@ -47,7 +47,7 @@ def main_tables(group: Group, columns: Sequence[str] | None = None) -> list[Tabl
 
     A column is "macro", "macro_interval", "tasks" (all of them), one task, or the name of a metric.
     """
-    summaries = summarise(group)
+    summaries = group.summaries
     if columns is not None:
         return [method_table(group, summaries, columns, "Results", accuracy_notes(group, summaries, columns))]
     return [
@@ -61,7 +61,7 @@ def main_tables(group: Group, columns: Sequence[str] | None = None) -> list[Tabl
 
 def full_table(group: Group, first: Sequence[str]) -> Table:
     """Every column there is, those of `first` in front; metrics that no row has are left out."""
-    summaries = summarise(group)
+    summaries = group.summaries
     tasks = [] if "tasks" in first else group.tasks
     every = ["macro", "macro_interval", *tasks, *(m.name for m in METRICS if m.name != "macro_accuracy")]
     notes = (*accuracy_notes(group, summaries, ("macro_interval",)), *parameter_notes(group), *cost_notes(group))
@@ -71,7 +71,7 @@ def full_table(group: Group, first: Sequence[str]) -> Table:
 
 def compact_table(group: Group) -> Table:
     """The few columns that fit a README or a wide terminal."""
-    summaries = summarise(group)
+    summaries = group.summaries
     return method_table(group, summaries, compact_columns(summaries), "", compact_notes(group, summaries), compact=True)
 
 
@@ -80,7 +80,7 @@ def ablation_table(group: Group) -> list[Table]:
     if not group.ablations:
         return []
     methods = {row.method for row in group.ablations}
-    shown = [s for s in summarise(group.whole) if s.row.method in methods]
+    shown = [s for s in group.whole.summaries if s.row.method in methods]
     shown = [replace(s, best=False, tied=False) for s in sorted(shown, key=lambda s: roster.rank(s.row.method))]
     notes = (
         "No contestants: these rows take no part in the tables above. ± is one standard error over documents; the "
@@ -97,7 +97,7 @@ def ablation_table(group: Group) -> list[Table]:
 def main_csv(group: Group) -> list[dict[str, Any]]:
     """Everything the main tables show and every other metric, unrounded units; one dictionary a row."""
     rows = []
-    for s in summarise(group):
+    for s in group.summaries:
         row: dict[str, Any] = {
             "method": s.row.label,
             "status": "done" if s.row.done and not s.row.failed else "partial" if s.row.done else "failed",
@@ -121,7 +121,7 @@ def main_csv(group: Group) -> list[dict[str, Any]]:
 def paired_table(group: Group) -> tuple[list[Table], list[dict[str, Any]]]:
     """Differences to each reference in points, the controls' to their method too, as tables and as rows for a CSV."""
     tables, rows = [], []
-    for comparisons in contrasts(group):
+    for comparisons in group.contrasts:
         tables.append(_paired(group, comparisons))
         rows += [_paired_row(c) for c in comparisons]
     return tables, rows

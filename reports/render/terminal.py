@@ -10,7 +10,6 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from reports.analysis.groups import make_groups
-from reports.analysis.summary import summarise
 from reports.analysis.tuning import tuning_table
 from reports.render.tables import ablation_table, compact_columns, compact_notes, method_table
 from results.record import Record
@@ -33,7 +32,7 @@ def terminal(records: Sequence[Record], width: int = 200, bold: bool = True) -> 
         parts += [ready(table) for table in tuning_table(group)]
         if not group.rows:
             continue
-        summaries = summarise(group)
+        summaries = group.summaries
         notes = compact_notes(group, summaries)
         columns = compact_columns(summaries)
         whole = method_table(group, summaries, columns, group.title, notes, compact=True)

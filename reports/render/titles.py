@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from reports.analysis import stats
 from reports.analysis.groups import Group
-from reports.analysis.summary import compare, summarise
 
 
 def distinct_titles(groups: Sequence[Group]) -> dict[str, str]:
@@ -31,11 +30,11 @@ def by_information(groups: Sequence[Group]) -> list[Group]:
 
 def training_shows(group: Group) -> bool:
     """Whether some trained method is significantly better than the frozen model (paired, adjusted over methods)."""
-    trained = {s.row for s in summarise(group) if s.metrics["trainable_params"] != 0}
+    trained = {s.row for s in group.summaries if s.metrics["trainable_params"] != 0}
     return any(
         c.row in trained and c.macro.value > 0 and c.macro_p is not None and c.macro_p < stats.ALPHA
         for frozen in group.own(["frozen"])
-        for c in compare(group, frozen)
+        for c in group.compare(frozen)
     )
 
 

@@ -29,3 +29,14 @@ def test_a_record_that_its_folder_refuses_is_kept_in_scratch(tmp_path, monkeypat
         child.main(str(tmp_path / "spec.json"), str(tmp_path / "records"))
     assert Store(tmp_path / "scratch").all() == [record]
     assert "uncommitted" in capsys.readouterr().err and not (tmp_path / "records").exists()
+
+
+def test_a_job_whose_penalty_overflows_fails_with_the_method_and_the_step():
+    request = Request(
+        tasks="sst2,copa", methods="molora:balance_loss=1e308", model="tiny", device="cpu", dtype="float32",
+        train_documents=4, limit=1, batch_size=2,
+    )  # fmt: skip
+    (spec,) = resolve(request)
+    record = child.attempt(spec, lambda phase, done, total: None)
+    assert record.status == "failed" and record.scores is None
+    assert "FloatingPointError: molora: the norm of the gradient at step 1 is" in record.error

@@ -71,6 +71,8 @@ def test_logits_of_the_last_positions_alone_give_the_loss_and_gradients_of_all(s
 class Watched(Method):
     """Notes what the loop does around each step."""
 
+    name = "watched"
+
     def attach(self, model, probe, total_steps):
         return model
 
@@ -122,11 +124,46 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step():
     model = Toy()
     model.weight.data.fill_(torch.inf)
     batch = collate([Example("t", (0, 1), 1, False)], 2)
-    with pytest.raises(FloatingPointError, match="the loss at step 1 is nan; a lower learning rate may help"):
+    with pytest.raises(FloatingPointError, match="watched: the loss at step 1 is nan; a lower learning rate may help"):
         loop.train(
             model, Watched(), [(batch, 2)], total_steps=1, learning_rate=0.1, warmup_fraction=0.0, weight_decay=0.0,
             seed=0,
         )  # fmt: skip
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_though_every_loss_was_finite():
+    calls = []
+
+    def last_is_nan(gradient):
+        calls.append(gradient)
+        return gradient * torch.nan if len(calls) == 3 else gradient
+
+    model = Toy()
+    model.weight.register_hook(last_is_nan)
+    batch = collate([Example("t", (0, 1), 1, False)], 2)
+    with pytest.raises(FloatingPointError, match="watched: the norm of the gradient at step 3 is nan"):
+        loop.train(
+            model, Watched(), [(batch, 2)] * 3, total_steps=3, learning_rate=0.1, warmup_fraction=0.0,
+            weight_decay=0.0, seed=0,
+        )  # fmt: skip
+    assert len(calls) == 3
+
+
+def test_a_weight_that_is_not_finite_after_the_last_step_ends_the_run(monkeypatch):
+    monkeypatch.setattr(Watched, "after_step", lambda self, model, step: model.weight.data.fill_(torch.inf))
+    with pytest.raises(FloatingPointError, match="watched: weights after step 1 are not finite"):
+        toy_run(1)
+
+
+def test_on_a_gpu_a_bad_step_is_told_at_a_later_look_or_at_the_end():
+    watch = loop._Watch("watched", torch.device("meta"))  # any device but the CPU
+    watch._on_cpu = False
+    for step in range(1, 2 * loop.CHECK_INTERVAL):
+        watch.add(torch.tensor(1.0), torch.tensor(torch.nan if step == loop.CHECK_INTERVAL else 1.0))
+    with pytest.raises(FloatingPointError, match=f"norm of the gradient at step {loop.CHECK_INTERVAL} is nan"):
+        watch.add(torch.tensor(1.0), torch.tensor(1.0))
+    with pytest.raises(FloatingPointError, match=f"at step {loop.CHECK_INTERVAL} is nan"):
+        watch.losses()
 
 
 @pytest.mark.parametrize(

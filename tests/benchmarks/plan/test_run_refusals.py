@@ -117,7 +117,7 @@ def test_a_budget_that_too_few_tasks_cannot_vote_for_is_refused_with_one_that_ru
 
 COMMANDS = re.findall(
     r"^python -m benchmarks.run (.*--(?:tasks|adapters) .*?)(?: +#.*)?$",
-    (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", ""),
+    (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8").replace("\\\n", ""),
     re.MULTILINE,
 )
 

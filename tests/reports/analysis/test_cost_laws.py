@@ -82,6 +82,12 @@ def test_the_expected_exponent_is_that_of_the_counted_operations(records):
     assert width.expected == pytest.approx(math.log(ratio[-1] / ratio[0]) / math.log(4), abs=0.1)
 
 
+@pytest.mark.parametrize("block", ["model.decoder.layers.0.self_attn.out_proj", "lm_head"])
+def test_experts_on_a_block_that_the_shape_lacks_leave_the_adapter_untold(block):
+    record = made()
+    assert arithmetic.adapter_of(replace(record, facts={**record.facts, "experts": {block: 2}})) is None
+
+
 def test_an_adapter_of_another_size_than_the_hyperparameters_tell_is_not_counted(records):
     sharing = replace(records[0], parameters=replace(records[0].parameters, trainable=10))
     assert arithmetic.expected(sharing) is None and arithmetic.expected_bytes(sharing) is None

@@ -12,7 +12,7 @@ from synthetic_records import make_environment, make_failed, make_record, make_r
 
 from reports.analysis import stats
 from reports.analysis.groups import MixedError, load_records, make_groups
-from reports.analysis.summary import compare, contrasts, detectable, references, summarise
+from reports.analysis.summary import detectable
 from results.metrics import macro_accuracy
 from results.store import Store
 
@@ -94,10 +94,10 @@ def test_rows_of_one_method_are_told_apart_by_what_differs():
 def test_failed_records_neither_hide_nor_decide():
     failed = make_failed("molora", dtype="float32")
     (group,) = make_groups([make_record("lora"), failed])
-    summaries = summarise(group)
+    summaries = group.summaries
     assert summaries[1].macro is None
     assert summaries[1].note == "failed in load: ValueError: budget | of 3 is impossible"
-    assert references(group)[0].label == "lora" and compare(group, group.rows[0]) == []
+    assert group.references[0].label == "lora" and group.compare(group.rows[0]) == []
 
 
 def test_the_same_key_in_two_folders_counts_once_and_finished_wins(tmp_path):
@@ -113,14 +113,14 @@ def test_seeds_are_averaged_document_by_document():
     row = group.rows[0]
     both = [np.array(r.scores["piqa"].outcomes) for r in row.done]
     assert np.array_equal(row.outcomes("piqa"), (both[0] + both[1]) / 2)
-    (summary,) = summarise(group)
+    (summary,) = group.summaries
     assert summary.macro == pytest.approx(np.mean(summary.macro_seeds)) and summary.macro_deviation is not None
 
 
 def test_pairs_use_the_seeds_in_common():
     records = [make_record("lora", s) for s in (0, 1)] + [make_record("molora", s) for s in (1, 2)]
     (group,) = make_groups(records)
-    (comparison,) = compare(group, references(group)[0])
+    (comparison,) = group.compare(group.references[0])
     molora, lora = records[2], records[1]
     expected = np.mean([molora.scores[t].value - lora.scores[t].value for t in group.tasks])
     assert comparison.seeds == [1] and comparison.macro.value == pytest.approx(expected)
@@ -138,8 +138,8 @@ def test_one_seed_twice_in_a_row_is_refused():
 
 def test_a_single_document_a_task_still_gives_a_summary():
     (group,) = make_groups([make_record(m, count=1) for m in ("lora", "molora")])
-    assert all(s.macro_stderr is None for s in summarise(group))
-    (comparison,) = compare(group, references(group)[0])
+    assert all(s.macro_stderr is None for s in group.summaries)
+    (comparison,) = group.compare(group.references[0])
     assert comparison.macro.p is None and detectable([comparison]) is None
 
 
@@ -158,7 +158,7 @@ def test_runs_matched_in_another_way_are_groups_of_their_own():
 
 def test_controls_are_tested_against_the_method_they_control_alone():
     (group,) = make_groups(make_run(("lora", "lora-smoe", "random-experts", "inverse-experts")))
-    against = {c[0].reference.label: [one.row.label for one in c] for c in contrasts(group)}
+    against = {c[0].reference.label: [one.row.label for one in c] for c in group.contrasts}
     assert against["lora-smoe"] == ["random-experts", "inverse-experts"]
     assert len(against["lora"]) == 3
 
@@ -184,12 +184,12 @@ def test_ablations_are_no_contestants(ablated):
         "lora-smoe (mean_experts=3.2, probe_documents=8)", "lora-smoe (mean_experts=4.0, probe_documents=1)",
     ]  # fmt: skip
     assert len(ablated.records) == 8 and len(ablated.whole.rows) == 6
-    assert max(summarise(ablated.whole), key=lambda s: s.macro).row in ablated.ablations
-    assert next(s for s in summarise(ablated) if s.best).row in ablated.rows
+    assert max(ablated.whole.summaries, key=lambda s: s.macro).row in ablated.ablations
+    assert next(s for s in ablated.summaries if s.best).row in ablated.rows
 
 
 def test_controls_are_tested_against_the_method_s_own_row(ablated):
-    (control,) = [c for c in contrasts(ablated) if c[0].reference.method == "lora-smoe"]
+    (control,) = [c for c in ablated.contrasts if c[0].reference.method == "lora-smoe"]
     assert control[0].reference.seeds == [0, 1, 2] and control[0].reference is ablated.rows[1]
 
 
@@ -209,19 +209,19 @@ def test_ties_are_the_methods_that_documents_cannot_tell_from_the_best(monkeypat
     for method, skill in (("molora", 0.8), ("lora", 0.8), ("frozen", 0.3)):
         monkeypatch.setitem(synthetic_records.SKILL, method, skill)
     records = [make_record(method, count=400) for method in ("molora", "lora", "frozen")]
-    found = {s.row.label: (s.best, s.tied) for s in summarise(make_groups(records)[0])}
+    found = {s.row.label: (s.best, s.tied) for s in make_groups(records)[0].summaries}
     assert sorted(found[m] for m in ("lora", "molora")) == [(False, True), (True, False)]
     assert found["frozen"] == (False, False)
-    (alone,) = summarise(make_groups([make_record("lora")])[0])
+    (alone,) = make_groups([make_record("lora")])[0].summaries
     assert alone.best and not alone.tied
-    few = summarise(make_groups(make_run(count=1))[0])
+    few = make_groups(make_run(count=1))[0].summaries
     assert all(s.tied or s.best for s in few) and {s.best_p for s in few} == {None}
 
 
 def test_all_that_share_the_highest_mean_are_best():
     lora = make_record("lora")
     twin = dataclasses.replace(make_record("molora"), scores=lora.scores)
-    found = {s.row.label: (s.best, s.best_p) for s in summarise(make_groups([lora, twin, make_record("frozen")])[0])}
+    found = {s.row.label: (s.best, s.best_p) for s in make_groups([lora, twin, make_record("frozen")])[0].summaries}
     assert found["lora"] == (True, None) and found["molora"] == (True, 1.0) and not found["frozen"][0]
 
 
@@ -232,12 +232,12 @@ def test_the_best_is_judged_over_all_pairs_each_on_its_seeds_in_common():
     sides = [(row, sorted({*a.seeds} & {*b.seeds})) for a, b in pairs for row in (a, b)]
     outcomes = [np.array([row.outcomes(task, common) for row, common in sides]) for task in group.tasks]
     by_pair = dict(zip(pairs, stats.max_t(outcomes, [(2 * i, 2 * i + 1) for i in range(len(pairs))]), strict=True))
-    best = next(s for s in summarise(group) if s.best)
+    best = next(s for s in group.summaries if s.best)
     assert best.best_p is None and not best.tied
-    for other in (s for s in summarise(group) if s is not best):
+    for other in (s for s in group.summaries if s is not best):
         (p,) = (p for pair, p in by_pair.items() if {*pair} == {best.row, other.row})
         assert other.best_p == pytest.approx(p) and other.tied == (p >= 0.05)
-    assert {s.tied for s in summarise(group)} == {True, False}
+    assert {s.tied for s in group.summaries} == {True, False}
 
 
 def test_a_row_ahead_on_the_seeds_in_common_is_never_below_the_best(monkeypatch):
@@ -245,5 +245,11 @@ def test_a_row_ahead_on_the_seeds_in_common_is_never_below_the_best(monkeypatch)
     for method, seed, skill in (("molora", 0, 0.6), ("lora-smoe", 0, 0.8), ("lora-smoe", 1, 0.2)):
         monkeypatch.setitem(synthetic_records.SKILL, method, skill)
         records.append(make_record(method, seed, count=200))
-    molora, smoe = summarise(make_groups(records)[0])
+    molora, smoe = make_groups(records)[0].summaries
     assert molora.best and (smoe.best_p, smoe.tied) == (1.0, True)
+
+
+def test_what_is_computed_of_a_group_is_computed_once():
+    (group,) = make_groups(make_run())
+    assert group.summaries is group.summaries
+    assert group.compare(group.references[0]) is group.compare(group.references[0]) is group.contrasts[0]
