@@ -6,34 +6,50 @@ Exit status: 0 all well, 1 a check found a difference, 2 a request that cannot b
 from __future__ import annotations
 
 import json
-import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from reports.analysis import stats
-from reports.analysis.groups import Group, MixedError, load_records, make_groups
+from reports.analysis.groups import load_records
+from reports.options import (
+    COST,
+    COSTS,
+    OUT,
+    PAPER,
+    README,
+    Allow,
+    Images,
+    Records,
+    SplitBy,
+    Suite,
+    Vector,
+    existing,
+    finish,
+    formats,
+    keep_committed,
+    load_groups,
+    load_measured_stability,
+    refuse,
+    shown,
+)
 from results.adapters import joined
-from results.stability import STABILITY, Stability
+from results.record import Record
 from results.store import RECORDS, Store
-
-ROOT = Path(__file__).resolve().parent.parent
-OUT = ROOT / "reports" / "out" / "main"
-PAPER = ROOT / "reports" / "out" / "paper"
-COST = ROOT / "reports" / "out" / "cost"
-COSTS = ROOT / "results" / "records" / "costs"
-README = ROOT / "README.md"
 
 app = typer.Typer(help="Tables and figures from records alone.", add_completion=False, no_args_is_help=False)
 
-Records = Annotated[list[Path] | None, typer.Option("--records", help="Folder of records; may be given again.")]
-Suite = Annotated[str | None, typer.Option(help="Only this suite.")]
-SplitBy = Annotated[list[str] | None, typer.Option("--split-by", help="One report for each value of this field.")]
-Allow = Annotated[list[str] | None, typer.Option("--allow", help="Field that may differ within a table.")]
-Images = Annotated[bool, typer.Option(help="Draw figures, not only their numbers.")]
-Vector = Annotated[bool, typer.Option("--vector", help="Draw every figure as SVG too, for print.")]
+
+class What(StrEnum):
+    """The frames that can be exported; see reports/frame.py."""
+
+    records = "records"
+    outcomes = "outcomes"
+    blocks = "blocks"
+    losses = "losses"
 
 
 @app.callback(invoke_without_command=True)
@@ -57,25 +73,27 @@ def report(
         return
     from reports.render import write as draw  # matplotlib is slow to import and the other commands do without
 
-    _keep_committed(records, out, OUT, check)
-    groups = _groups(records, suite, split_by, allow, auto_split)
+    keep_committed(records, out, OUT, check)
+    groups = load_groups(records, suite, split_by, allow, auto_split)
     chosen = None if columns is None else [c.strip() for c in columns.split(",") if c.strip()]
+    if chosen == []:
+        refuse("--columns is empty: give some, as in --columns macro,tasks, or leave it away")
     links = draw.record_links(groups, records or [RECORDS], out)
-    measured = _stability(records or [RECORDS])
+    measured = load_measured_stability(records or [RECORDS])
     studies = "../studies" if out.resolve() == OUT else "studies"  # the committed ones have a folder of their own
     try:
         if check:
-            _finish(draw.check(groups, out, chosen, links, measured, images, studies), out, "python -m reports")
-        folders = draw.draw(groups, out, chosen, _formats(images, vector), links, measured, studies)
+            finish(draw.check(groups, out, chosen, links, measured, images, studies), out, "python -m reports")
+        folders = draw.draw(groups, out, chosen, formats(images, vector), links, measured, studies)
         if out.resolve() == OUT and records is None and suite is None:
             draw.remove_stale(out, groups)
     except (ValueError, OSError) as error:
-        _refuse(str(error))
+        refuse(str(error))
     for folder in folders:
-        print(f"{_shown(folder)}/main.md")
+        print(f"{shown(folder)}/main.md")
     if not folders:
-        print(f"No record in {', '.join(_shown(f) for f in records or [RECORDS])}; wrote {_shown(out)}/README.md")
-    print(f"{_shown(out)}/index.html")
+        print(f"No record in {', '.join(shown(f) for f in records or [RECORDS])}; wrote {shown(out)}/README.md")
+    print(f"{shown(out)}/index.html")
 
 
 @app.command()
@@ -89,33 +107,58 @@ def show(
     from reports.render.terminal import terminal
 
     try:
-        wanted = json.loads(keys_from.read_text(encoding="utf-8")) if keys_from else keys.split(",") if keys else None
+        wanted = json.loads(keys_from.read_text(encoding="utf-8")) if keys_from else keys and keys.split(",")
         if wanted is not None and not (isinstance(wanted, list) and all(isinstance(k, str) for k in wanted)):
-            raise ValueError(f"{keys_from}: expected a list of keys")
+            raise ValueError(
+                f"{keys_from}: expected a list of keys" if keys_from else "--keys is empty: give some keys"
+            )
     except (OSError, ValueError) as error:
-        _refuse(str(error))
-    folders = records or [RECORDS]
-    if wanted is None:
-        found = load_records(folders)
-    else:
-        stores = [Store(folder) for folder in folders]
-        loaded = [next((r for s in stores if (r := s.load(key.strip())) is not None), None) for key in wanted]
-        found = joined(record for record in loaded if record is not None)
-        for key in [key for key, record in zip(wanted, loaded, strict=True) if record is None]:
-            print(f"no record of {key}", file=sys.stderr)
+        refuse(str(error))
+    folders = existing(records)
+    chosen, missing = (load_records(folders), []) if wanted is None else _by_key(folders, wanted)
     console = Console(highlight=False)
     # A pipe has no width of its own; a table folded to 80 columns would be hard to read and to search.
     size = width or (console.width if console.is_terminal else 200)
     console = Console(highlight=False, width=size)
-    console.print(terminal(found, size, bold=console.is_terminal))
+    console.print(terminal(chosen, size, bold=console.is_terminal))
+    if missing:
+        refuse("\n".join(f"no record of {key}" for key in missing))
+
+
+def _by_key(folders: list[Path], keys: list[str]) -> tuple[list[Record], list[str]]:
+    """(the records of these keys, keys that no folder has)."""
+    stores = [Store(folder) for folder in folders]
+    loaded = {key: next((r for s in stores if (r := s.load(key)) is not None), None) for key in map(str.strip, keys)}
+    missing = [key for key, record in loaded.items() if record is None]
+    return joined(record for record in loaded.values() if record is not None), missing
+
+
+@app.command()
+def export(
+    to: Annotated[Path, typer.Option("--to", help="File to write; its ending says the format: .csv, .parquet, .json.")],
+    what: Annotated[What, typer.Option(help="A row a record, a document, a block, or a step of training.")] = (
+        What.records
+    ),
+    records: Records = None,
+) -> None:
+    """Write records as one table for other tools; the columns are described in reports/frame.py."""
+    from reports.frame import FRAMES, check_ending, write
+
+    folders = existing(records)
+    try:
+        check_ending(to)
+        frame = FRAMES[what.value](*folders)
+        write(frame, to)
+    except (ValueError, OSError) as error:
+        refuse(str(error))
+    print(f"{shown(to)}: {len(frame):,} rows, {frame.shape[1]} columns")
 
 
 @app.command()
 def readme(
     check: Annotated[bool, typer.Option("--check", help="Exit 1 when the table is not up to date.")] = False,
     write: Annotated[bool, typer.Option("--write", help="Bring the table up to date.")] = False,
-    file: Annotated[Path, typer.Option(help="The file with the markers.", show_default="README.md")] = ROOT
-    / "README.md",
+    file: Annotated[Path, typer.Option(help="The file with the markers.", show_default="README.md")] = README,
     group: Annotated[str | None, typer.Option(help="Name of the group to show.")] = None,
     records: Records = None,
     suite: Suite = None,
@@ -126,15 +169,15 @@ def readme(
     from reports.render.readme import update
 
     if check == write:
-        _refuse("give either --check or --write")
+        refuse("give either --check or --write")
     try:
-        current = update(file, _groups(records, suite, split_by, allow), write, group)
+        current = update(file, load_groups(records, suite, split_by, allow), write, group)
     except (ValueError, OSError) as error:
-        _refuse(f"{_shown(file)}: {error}")
+        refuse(f"{shown(file)}: {error}")
     if check and not current:
-        print(f"{_shown(file)}: its table differs from the records; run python -m reports readme --write")
+        print(f"{shown(file)}: its table differs from the records; run python -m reports readme --write")
         raise typer.Exit(1)
-    print(f"{_shown(file)}: {'up to date' if current else 'written'}")
+    print(f"{shown(file)}: {'up to date' if current else 'written'}")
 
 
 @app.command()
@@ -148,11 +191,11 @@ def claims(
     from reports.analysis.claims import judge, ledger_table, load_claims
     from results.table import markdown
 
-    groups = _groups(records, suite, split_by, allow)
+    groups = load_groups(records, suite, split_by, allow)
     try:
         ledger = load_claims()
     except (ValueError, OSError) as error:
-        _refuse(str(error))
+        refuse(str(error))
     for group in groups:
         print(markdown(ledger_table(group, judge(group, ledger))))
     if not groups:
@@ -173,18 +216,18 @@ def paper(
     """The set of tables and figures of the LoRA-SMoE paper, each with the records it came from."""
     from reports.render.paper import check_paper, draw_paper
 
-    _keep_committed(records, out, PAPER, check)
-    groups = _groups(records, suite, split_by, allow)
+    keep_committed(records, out, PAPER, check)
+    groups = load_groups(records, suite, split_by, allow)
     # The committed set stands beside the committed main report and links to it; any other has figures of its own.
     main_report = f"../{OUT.name}" if out.resolve() == PAPER and not split_by else None
     try:
         if check:
-            _finish(check_paper(groups, out, images, main_report), out, "python -m reports paper")
-        folders = draw_paper(groups, out, _formats(images, vector), main_report)
+            finish(check_paper(groups, out, images, main_report), out, "python -m reports paper")
+        folders = draw_paper(groups, out, formats(images, vector), main_report)
     except (ValueError, OSError) as error:
-        _refuse(str(error))
+        refuse(str(error))
     for folder in folders:
-        print(f"{_shown(folder)}/paper.md")
+        print(f"{shown(folder)}/paper.md")
     if not folders:
         print("No record: python -m benchmarks.run --profile paper makes them.")
 
@@ -209,11 +252,11 @@ def cost(
     try:
         fitted = laws(measured)
     except ValueError as error:
-        _refuse(f"{records.name}: {error}")
+        refuse(f"{records.name}: {error}")
     if check:
-        _finish(check_costs(fitted, measured, out, images), out, "python -m reports cost")
-    draw_costs(fitted, measured, out, _formats(images, vector))
-    print(f"{_shown(out)}/cost.md")
+        finish(check_costs(fitted, measured, out, images), out, "python -m reports cost")
+    draw_costs(fitted, measured, out, formats(images, vector))
+    print(f"{shown(out)}/cost.md")
 
 
 @app.command()
@@ -232,68 +275,7 @@ def power(
     try:
         print(power_text(difference, discordance, seed_deviation, alpha, chance))
     except ValueError as error:
-        _refuse(str(error))
-
-
-def _formats(images: bool, vector: bool) -> tuple[str, ...]:
-    """The formats that figures are drawn in."""
-    return (("png", "svg") if vector else ("png",)) if images else ()
-
-
-def _keep_committed(records: list[Path] | None, out: Path, committed: Path, check: bool) -> None:
-    """Other records are not drawn over the committed report."""
-    if records is not None and not check and out.resolve() == committed:
-        _refuse(
-            f"--records without --out would draw over {_shown(committed)}; say where with --out {records[0]}/report"
-        )
-
-
-def _groups(
-    records: list[Path] | None,
-    suite: str | None,
-    split_by: list[str] | None,
-    allow: list[str] | None,
-    auto_split: bool = False,
-) -> list[Group]:
-    for folder in records or []:
-        if not folder.is_dir():
-            _refuse(f"no folder {folder}")
-    try:
-        return make_groups(load_records(records or [RECORDS], suite), split_by or (), allow or (), auto_split)
-    except (MixedError, ValueError) as error:
-        _refuse(str(error))
-
-
-def _stability(folders: list[Path]) -> list[Stability]:
-    """The committed measurements for the committed records; for others those in a folder below."""
-    from reports.figures.stability import load_stability
-
-    own = [STABILITY if folder.resolve() == RECORDS else folder / STABILITY.name for folder in folders]
-    try:
-        return [m for folder in own for m in load_stability(folder)]
-    except ValueError as error:
-        _refuse(str(error))
-
-
-def _finish(problems: list[str], out: Path, command: str) -> NoReturn:
-    """The end of a check."""
-    for problem in problems:
-        print(f"{_shown(out)}/{problem}")
-    if problems:
-        print(f"Redraw with: {command}")
-    raise typer.Exit(1 if problems else 0)
-
-
-def _shown(path: Path) -> str:
-    """Relative to here where that is shorter to read."""
-    path = path.resolve()
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-
-
-def _refuse(message: str) -> NoReturn:
-    print(message, file=sys.stderr)
-    raise typer.Exit(2)
+        refuse(str(error))
 
 
 if __name__ == "__main__":

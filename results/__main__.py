@@ -1,16 +1,17 @@
-"""`python -m results`: pack records, say what code this is, print the JSON Schema of a record."""
+"""`python -m results`: add and pack records, say what code this is, print the JSON Schema of a record."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
 
 from results.environment import ROOT, commit_and_tree
-from results.pack import write_pack
-from results.record import json_schema
-from results.store import folder_path, read, record_files
+from results.pack import PACKS, write_pack
+from results.record import SCHEMA, Record, RecordError, json_schema
+from results.store import Store, folder_path, publish, read, read_packed, record_files
 
 
 def pack(folder: Path, file: Path) -> None:
@@ -22,10 +23,63 @@ def pack(folder: Path, file: Path) -> None:
     print(f"{len(bodies)} records in {file} and {write_pack(bodies, file).name}")
 
 
+CONTRIBUTED = ROOT / "results" / "records" / "contributed"
+
+
+def add(folder: Path, to: Path = CONTRIBUTED) -> None:
+    """Check somebody else's records, files and packs, and put them into `to`, marked as contributed.
+
+    Nothing is written before all are checked. Refused are records that cannot be read, of an earlier schema, made by
+    code that nobody can look up (uncommitted, or of no commit), or under a key that another measurement has. One that
+    is there already is passed over. Raises ValueError naming every problem, or OSError.
+    """
+    records, problems = _checked(folder)
+    store, new = Store(to), []
+    for record in records:
+        taken = store.load(record.key)
+        if taken is None:
+            new.append(record)
+        elif taken != record:
+            problems.append(f"{record.key}: {to} has another measurement of it")
+    if problems:
+        raise ValueError("nothing was added:\n" + "\n".join(problems))
+    for record in new:
+        publish(record, to)
+    print(f"{len(new)} records added to {to}; {len(records) - len(new)} were there already")
+
+
+def _checked(folder: Path) -> tuple[list[Record], list[str]]:
+    """(the records of a folder's files and packs, marked as contributed; what is wrong with the others)."""
+    files, packs = record_files(folder), sorted(folder.glob(PACKS)) if folder.is_dir() else []
+    if not files and not packs:
+        raise ValueError(f"{folder}: no record there")
+    records: dict[str, Record] = {}
+    problems: list[str] = []
+    for path in [*packs, *files]:  # a file goes before a pack
+        try:
+            for record in read_packed(path) if path in packs else [read(path)]:
+                records[record.key] = dataclasses.replace(record, contributed=True)
+                if path in files and path.stem != record.key:
+                    problems.append(f"{path}: the file holds the record {record.key!r}")
+        except (RecordError, OSError) as error:
+            problems.append(str(error))
+    for key, record in records.items():
+        if record.schema != SCHEMA:
+            problems.append(f"{key}: of schema {record.schema}; run it again with this version")
+        elif record.environment.get("git_dirty") is not False:
+            problems.append(f"{key}: made by code that is in no commit, so nobody could run it again")
+    return list(records.values()), problems
+
+
 def main() -> int:
     """Run the command line. Returns the exit status: 2 for what was refused."""
     parser = argparse.ArgumentParser(prog="python -m results", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    adding = commands.add_parser("add", help="check somebody else's records and add them, marked as contributed")
+    adding.add_argument("folder", type=folder_path, help="where their files or packs lie")
+    adding.add_argument(
+        "--to", type=folder_path, default=CONTRIBUTED, metavar="FOLDER", help="results/records/contributed"
+    )
     packing = commands.add_parser("pack", help="put the records of a folder into one compressed file")
     packing.add_argument("folder", type=folder_path)
     packing.add_argument("--to", type=folder_path, required=True, metavar="FILE", help="NAME.jsonl.xz")
@@ -33,7 +87,9 @@ def main() -> int:
     commands.add_parser("commit", help="print COMMIT:TREE for SMOE_COMMIT, where this code goes without its git")
     asked = parser.parse_args()
     try:
-        if asked.command == "pack":
+        if asked.command == "add":
+            add(asked.folder, asked.to)
+        elif asked.command == "pack":
             pack(asked.folder, asked.to)
         elif asked.command == "schema":
             print(json.dumps(json_schema(), indent=1))

@@ -21,6 +21,7 @@ from statsmodels.stats.multitest import multipletests
 
 ALPHA = 0.05  # two-sided
 POWER = 0.8
+MOST = 1e15  # documents or seeds; beyond it floats are no longer whole numbers
 
 
 @dataclass(frozen=True)
@@ -180,13 +181,20 @@ def documents_needed(
         raise ValueError(f"need 0 < difference <= discordance <= 1, got {difference} and {discordance}")
     z = norm.ppf(1 - alpha / 2) + norm.ppf(power)
     left = (difference / z) ** 2 - (2 * seed_deviation**2 / seeds if seeds else 0.0)
-    return None if left <= 0 else math.ceil((discordance - difference**2) / left)
+    return None if left <= 0 else _count((discordance - difference**2) / left)
 
 
 def seeds_needed(difference: float, seed_deviation: float, alpha: float = ALPHA, power: float = POWER) -> int:
     """Seeds of each method at which variation between seeds alone would still leave this power."""
     z = norm.ppf(1 - alpha / 2) + norm.ppf(power)
-    return max(1, math.ceil(2 * (seed_deviation * z / difference) ** 2))
+    return _count(2 * (seed_deviation * z / difference) ** 2)
+
+
+def _count(value: float) -> int:
+    """The next whole number, at least 1. Raises ValueError for one that nobody could collect."""
+    if not value <= MOST:
+        raise ValueError(f"more than {MOST:.0e} documents or seeds would be needed")
+    return max(1, math.ceil(value))
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -11,9 +11,13 @@ def power_text(difference: float, discordance: float, seed_deviation: float, alp
     Raises ValueError for a request that has no answer.
     """
     delta, share, deviation = difference / 100, discordance / 100, seed_deviation / 100
-    if not 0 < alpha < 1 or not 0 < chance < 1 or deviation < 0:
-        raise ValueError("alpha and power lie between 0 and 1, a deviation is not negative")
+    if not 0 < alpha < 1 or not 0 < chance < 1 or not 0 <= deviation <= 1:
+        raise ValueError("alpha and power lie between 0 and 1, a deviation between 0 and 100 points")
+    if chance <= alpha / 2:
+        raise ValueError("a power of half of alpha or less is reached without a document")
     fixed = stats.documents_needed(delta, share, alpha=alpha, power=chance)
+    if fixed is None:
+        raise ValueError("no number of documents is enough: alpha, or the difference, is too small")
     least = stats.seeds_needed(delta, deviation, alpha, chance) if deviation else 1
     many = "s" if least > 1 else ""
     lines = [

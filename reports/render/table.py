@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
+from reports import frame
 from reports.render.templating import html_part
 from results.table import NOTHING, Table, broken
 
@@ -51,32 +52,7 @@ def latex(table: Table, label: str) -> str:
 def csv_text(rows: list[dict[str, Any]]) -> str:
     """Rows with the union of their columns; floats to 6 significant digits, so that redraws agree between machines."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([_inert(name) for name in columns])
-    for row in rows:
-        writer.writerow([_csv_cell(row.get(name)) for name in columns])
-    return buffer.getvalue()
-
-
-def _csv_cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"
-    return _inert(value) if isinstance(value, str) else str(value)
-
-
-def _inert(text: str) -> str:
-    """Text that a spreadsheet would run as a formula gets an apostrophe in front; a number in text stays a number."""
-    text = text.replace("\r\n", "\n").replace("\r", " ")  # the writer would not put quotes around it
-    if not text.lstrip().startswith(("=", "+", "-", "@")) and not text.startswith(("\t", "\r", "\n")):
-        return text
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}"
-    return text
+    return frame.csv_text(pd.DataFrame(rows, columns=pd.Index(columns, dtype=object), dtype=object), digits=6)
 
 
 def _tex_heading(column: str) -> str:

@@ -1,4 +1,4 @@
-"""Inside reports/ imports go one way: roster, frame <- analysis <- figures <- render <- __main__."""
+"""Inside reports/ imports go one way: roster, frame <- analysis <- figures <- render <- options <- __main__."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2] / "reports"
-RANK = {"roster": 0, "frame": 0, "analysis": 1, "figures": 2, "render": 3, "__main__": 4}
+RANK = {"roster": 0, "frame": 0, "analysis": 1, "figures": 2, "render": 3, "options": 4, "__main__": 5}
 FILES = sorted(ROOT.rglob("*.py"))
 
 

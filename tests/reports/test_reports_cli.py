@@ -221,7 +221,7 @@ def test_show_prints_the_asked_records_in_a_pipe_without_folding(folder, tmp_pat
     for arguments in (["--keys", ",".join(keys)], ["--keys-from", str(tmp_path / "keys.json")]):
         command = [sys.executable, "-m", "reports", "show", "--records", str(folder), *arguments]
         done = subprocess.run(command, cwd=Path(reports.__file__).parent.parent, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == (2 if "--keys-from" in arguments else 0), done.stderr
         assert (
             "openbookqa" in done.stdout
             and "dora: failed" in done.stdout
@@ -229,6 +229,33 @@ def test_show_prints_the_asked_records_in_a_pipe_without_folding(folder, tmp_pat
         )
         assert "\x1b" not in done.stdout
     assert "no record of missing" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", "--records", "nowhere"), ("show", "--keys", "missing"), ("show", "--keys", ""), ("--columns", ""),
+        ("--columns", " , "), ("cost", "--records", "nowhere"),
+    ],
+)  # fmt: skip
+def test_what_does_not_exist_or_is_empty_ends_with_status_two_and_is_named(arguments, tmp_path):
+    out = () if arguments[0] == "show" else ("--out", tmp_path / "out")
+    result = run(*arguments, *out)
+    assert result.exit_code == 2 and not (tmp_path / "out").exists()
+    assert any(word in result.stderr for word in ("nowhere", "no record of missing", "empty"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--difference", "1e-300"), ("--difference", "1e-9"), ("--seed-deviation", "1e300"),
+        ("--seed-deviation", "inf"), ("--seed-deviation", "nan"), ("--alpha", "1e-320"), ("--power", "1e-12"),
+        ("--difference", "1e-160", "--discordance", "1e-150"), ("--difference", "nan"),
+    ],
+)  # fmt: skip
+def test_an_extreme_request_of_power_is_refused_in_one_line(arguments):
+    result = run("power", *arguments)
+    assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1 and isinstance(result.exception, SystemExit)
 
 
 def test_readme_changes_only_between_its_markers(folder, tmp_path):
