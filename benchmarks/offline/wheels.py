@@ -62,7 +62,9 @@ def platforms(platform: str) -> list[str]:
 def needed(python: str, platform: str, without: Iterable[str]) -> dict[str, str]:
     """Package -> version installed here, for everything the project needs there but `without` and what those bring."""
     project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
-    asked = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *extras["report"], *extras["bench"], *extras["test"]]
+    asked = [requirement for requirement in asked if not requirement.startswith(f"{project['name']}[")]
     machine = {
         "python_version": python,
         "python_full_version": f"{python}.0",

@@ -404,7 +404,8 @@ def test_a_job_refuses_a_model_that_is_too_far_off(tiny):
 
 
 def test_a_plan_says_what_was_matched_and_with_which_sizes():
-    asked = {word: resolve(Request(model="tiny", methods="frozen,lora,molora", match=word)) for word in match.MATCHES}
+    words, methods = ("none", "params", "experts"), "frozen,lora,molora"
+    asked = {word: resolve(Request(model="tiny", methods=methods, match=word)) for word in words}
     assert [s.hyperparameters.get("r") for s in asked["params"]] == [None, 34, 8]
     assert [s.hyperparameters.get("r") for s in asked["none"]] == [None, 32, 8]
     assert all(s.match == word for word, specs in asked.items() for s in specs)
