@@ -78,9 +78,8 @@ def evaluate(
     assert output is not None  # None only on the other ranks of a distributed run
     scores = {}
     for name, task in tasks.items():
-        written = task.OUTPUT_TYPE == "generate_until"
         try:
-            scores[name] = score(headline[name], output["results"][name], output["samples"][name], written)
+            scores[name] = score(headline[name], output["results"][name], output["samples"][name], task)
         except FloatingPointError as error:
             raise FloatingPointError(f"task {name}: {error}") from error
     return scores, lm.tokens

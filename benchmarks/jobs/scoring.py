@@ -7,15 +7,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.jobs.choices import INVALID, Sample, document_fields
 from results import Score
 
-INVALID = "[invalid]"  # what lm-eval's regex filter makes of an answer in which nothing matches
 
-
-def score(metric: str, results: Mapping[str, Any], samples: list[Mapping[str, Any]], written: bool = False) -> Score:
+def score(metric: str, results: Mapping[str, Any], samples: Sequence[Sample], task: Any) -> Score:
     """Read lm-eval's result of one task, keys "metric,filter", as a Score.
 
-    written: answers were generated; "unparseable" is then the share of those in which the filter found none. Raises
+    Where the task's answers are written, "unparseable" is the share of those in which the filter found none. Raises
     ValueError without `metric`, FloatingPointError for a log-likelihood that is not finite.
     """
     # Of several readings of an answer, the first counts.
@@ -23,7 +22,7 @@ def score(metric: str, results: Mapping[str, Any], samples: list[Mapping[str, An
     samples = [sample for sample in samples if sample.get("filter", first) == first]
     values = {key.split(",")[0]: value for key, value in results.items() if key.endswith(f",{first}")}
     metrics = {key: float(value) for key, value in values.items() if _is_number(value)}
-    if not written:
+    if task.OUTPUT_TYPE != "generate_until":
         _require_finite(samples)
     else:
         metrics["unparseable"] = sum(sample["filtered_resps"] == [INVALID] for sample in samples) / len(samples)
@@ -43,10 +42,12 @@ def score(metric: str, results: Mapping[str, Any], samples: list[Mapping[str, An
         all_metrics=metrics,
         documents=tuple(documents),
         outcomes=tuple(float(sample[metric]) for sample in samples),
+        direction="higher" if task.higher_is_better().get(metric, True) else "lower",
+        **document_fields(task, samples),
     )
 
 
-def _require_finite(samples: Sequence[Mapping[str, Any]]) -> None:
+def _require_finite(samples: Sequence[Sample]) -> None:
     """Raise FloatingPointError for the first document with a log-likelihood that is not finite."""
     for number, sample in enumerate(samples):
         values = [response[0] for responses in sample.get("resps", ()) for response in responses if response]

@@ -21,7 +21,6 @@ from benchmarks.data.embedded import EMBEDDED
 from benchmarks.data.mmlu import SUBJECTS
 from benchmarks.data.tasks import prompt_hash, task_folders, task_objects, training_docs, training_pairs
 from benchmarks.jobs import evaluate
-from benchmarks.jobs.scoring import score
 from benchmarks.models import assets
 from benchmarks.models.load import TINY
 from benchmarks.models.load import load as load_model
@@ -155,6 +154,17 @@ def right_choice(tasks, name, doc):
     return RIGHT[name](doc) if name in RIGHT else tasks[name].doc_to_target(doc)
 
 
+def check_choices(task, found, knows):
+    """Require every choice's log-likelihood and bytes, and as gold the one that the made-up model knew."""
+    if task.OUTPUT_TYPE == "generate_until":
+        assert found.loglikelihoods is None and len(found.answers) == DOCUMENTS
+        return
+    assert found.answers is None and len(found.gold) == DOCUMENTS
+    for values, sizes, gold in zip(found.loglikelihoods, found.choice_bytes, found.gold, strict=True):
+        assert len(values) == len(sizes) > 1 and all(size > 0 for size in sizes)
+        assert [value == 0.0 for value in values] == [(i == gold) == knows for i in range(len(values))]
+
+
 @pytest.mark.parametrize(("knows", "score"), [(True, 1.0), (False, 0.0)])
 def test_a_model_that_is_always_right_scores_one_and_one_that_never_is_scores_zero(suite, monkeypatch, knows, score):
     made_up = MadeUp(suite.objects, knows)
@@ -166,6 +176,7 @@ def test_a_model_that_is_always_right_scores_one_and_one_that_never_is_scores_ze
         assert found.metric == suite.headline[task] and found.all_metrics.get("acc", score) == score
         assert found.count == DOCUMENTS == len(set(found.documents))
         assert found.all_metrics.get("unparseable", 0.0) == 0.0
+        check_choices(suite.objects[task], found, knows)
     for task, doc, text in made_up.answered:
         if task in SPELLED:
             assert SPELLED[task](doc) in text
@@ -337,14 +348,3 @@ def test_evaluation_leaves_the_model_and_the_random_generators_as_they_were(suit
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training and tokens > 0 and 0 <= scores[task].value <= 1
     assert scores[task].stderr is not None
-
-
-def test_a_headline_metric_that_is_not_reported_is_named():
-    with pytest.raises(ValueError, match="metric 'acc_norm' is not reported; reported: acc"):
-        score("acc_norm", {"acc,none": 0.5, "acc_stderr,none": "N/A"}, [])
-
-
-def test_documents_that_occur_twice_keep_apart_in_the_outcomes():
-    samples = [{"doc_hash": "a" * 64, "acc": 1.0}, {"doc_hash": "a" * 64, "acc": 0.0}]
-    found = score("acc", {"acc,none": 0.5, "acc_stderr,none": 0.1}, samples)
-    assert found.documents == ("a" * 12, "a" * 12 + ".2") and found.outcomes == (1.0, 0.0) and found.stderr == 0.1
