@@ -52,7 +52,7 @@ class Score:
     loglikelihoods: Items[Items[float]] | None = None  # of each choice, natural logarithm, 6 decimals
     choice_bytes: Items[Items[Count]] | None = None  # UTF-8 of each scored continuation without the target delimiter
     gold: Items[Count | None] | None = None  # index of the right choice; None where a document has none
-    answers: Items[str | None] | None = None  # written answer, as the protocol's filter found it
+    answers: Items[str | None] | None = None  # as written; a long one's beginning and a digest
 
     def __post_init__(self) -> None:
         if not len(self.documents) == len(self.outcomes) == self.count:

@@ -1,13 +1,14 @@
-"""The gate in CI: `python -m benchmarks.gate` runs the CI-sized main job and compares it with the committed baseline.
+"""The gate in CI: `python -m benchmarks.gate` runs small main jobs and compares them with the committed baseline.
 
 On a machine whose fingerprint differs from the baseline's, the baseline's commit is checked out beside this one (a git
 worktree), measured with the same interpreter in the same session, and compared instead: another processor is no reason
-to fail, nor to pass blindly. `--beside` does so always, since processors of one name may differ in the last bits. Exit
-status as that of `python -m benchmarks.compare`. A job is timed once, so a slower phase has to be slower in a second
-session, too.
+to fail, nor to pass blindly. `--beside` does so always, since processors of one name may differ in the last bits; then
+any changed answer is a regression, while against the committed numbers it is a warning. Exit status as that of
+`python -m benchmarks.compare`. A job is measured once, so a phase that takes more time or memory has to do so in a
+second session, too.
 
-`--update` measures a new baseline; commit what it writes. It wants a clean checkout, whose commit is then the one that
-other machines check out, so that commit has to stay in the history.
+`--update` measures a new baseline, which declares that answers were meant to change; commit what it writes. It wants a
+clean checkout, whose commit is then the one that other machines check out, so that commit has to stay in the history.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ from results.store import StoreError, publish, record_files
 
 BASELINE = ROOT / "results" / "records" / "baseline"
 # --allocator: what --malloc was called, which the commit of an earlier baseline knows
-OPTIONS = ("--suite", "commonsense", "--train-documents", "32", "--limit", "2", "--allocator", "mapped")
+SIZE = ("--suite", "commonsense", "--train-documents", "32", "--limit", "2", "--allocator", "mapped")
+RUNS = (SIZE, (*SIZE, "--protocol", "generative", "--model", "tiny", "--methods", "frozen,lora,lora-smoe"))
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -43,7 +45,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     new: Annotated[
-        Path | None, typer.Option(help=f"Records of this checkout's run of {' '.join(OPTIONS)}. [measured now]")
+        Path | None, typer.Option(help="Records of this checkout's runs, as `gate.RUNS` has them. [measured now]")
     ] = None,
     baseline: Annotated[Path, typer.Option(help="Folder.", show_default="results/records/baseline")] = BASELINE,
     beside: Annotated[bool, typer.Option("--beside", help="Measure the baseline's commit here in any case.")] = False,
@@ -62,14 +64,14 @@ def main(
             try:
                 if beside:
                     raise IncomparableError("the baseline is to be measured in the same session")
-                findings = compare(base, ours, Limits())
+                findings = compare(base, ours, Limits(declared=True))
             except IncomparableError as error:
                 commit = baseline_commit(base)
                 print(f"{error}.\nMeasuring the baseline's commit {commit[:12]} beside this one ...", flush=True)
                 with worktree(commit) as root:
                     findings = compare(measured(root, Path(folder) / "base"), ours, Limits())
-            if any(map(is_slower, findings)):
-                print("A phase is slower. Each job was timed once: measuring both sides again ...", flush=True)
+            if any(map(is_costlier, findings)):
+                print("A phase costs more. Each job was measured once: measuring both sides again ...", flush=True)
                 with worktree(baseline_commit(base)) as root:
                     theirs = measured(root, Path(folder) / "base-again")
                 again = compare(theirs, measured(ROOT, Path(folder) / "new-again"), Limits())
@@ -79,27 +81,28 @@ def main(
     raise typer.Exit(report(findings, junit, markdown))
 
 
-def is_slower(finding: Finding) -> bool:
-    return finding.check.startswith("time ") and finding.status == "regression"
+def is_costlier(finding: Finding) -> bool:
+    return finding.check.startswith(("time ", "memory ")) and finding.status == "regression"
 
 
 def confirmed(findings: Sequence[Finding], again: Sequence[Finding]) -> list[Finding]:
-    """Return the findings, a slower phase among them only where the second session found it slower, too."""
-    slower = {(f.row, f.check) for f in again if is_slower(f)}
+    """Return the findings, a costlier phase as a regression only where the second session found it costlier, too."""
+    costlier = {(f.row, f.check) for f in again if is_costlier(f)}
     return [
-        replace(f, status="ok", detail=f"{f.detail}; not in a second session")
-        if is_slower(f) and (f.row, f.check) not in slower
+        replace(f, status="warning", detail="; ".join(filter(None, (f.detail, "not in a second session"))))
+        if is_costlier(f) and (f.row, f.check) not in costlier
         else f
         for f in findings
     ]
 
 
-def measured(root: Path, out: Path, options: Sequence[str] = OPTIONS) -> list[Record]:
-    """Run the CI-sized job by the code at `root`; return its records. Raises ValueError when it refuses the request."""
-    command = [sys.executable, "-m", "benchmarks.run", *options, "--out", str(out)]
-    status = subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}).returncode
-    if status not in (0, 1):  # 1: some job failed, which its record says
-        raise ValueError(f"benchmarks.run in {root.name} ended with exit status {status}")
+def measured(root: Path, out: Path, runs: Sequence[Sequence[str]] = RUNS) -> list[Record]:
+    """Run the CI-sized jobs by the code at `root`; return the records. Raises ValueError when it refuses a request."""
+    for options in runs:
+        command = [sys.executable, "-m", "benchmarks.run", *options, "--out", str(out)]
+        status = subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}).returncode
+        if status not in (0, 1):  # 1: some job failed, which its record says
+            raise ValueError(f"benchmarks.run in {root.name} ended with exit status {status}")
     return load(out)
 
 

@@ -1,8 +1,8 @@
 """The regression gate's rules: the records of two runs -> findings, one for each row and check.
 
-Records are brought into rows by pairs.py. What must be equal is in exact.py, what is judged relative to the reference
-method (accuracy, time) in relative.py. The training loss is held as well: the same code on the same machine gives the
-same losses, so it shows a change of the computation after a few steps, where the accuracy of a small run shows nothing.
+Records are brought into rows by pairs.py. What must be equal is in exact.py, what was answered in answers.py, what is
+judged relative to the reference method (accuracy, time) in relative.py. The training loss is held as well: the same
+code on the same machine gives the same losses.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
+from benchmarks.gate.answers import check_answers, check_loglikelihood
 from benchmarks.gate.exact import exact_checks
 from benchmarks.gate.findings import Finding, Limits, judge, percent
 from benchmarks.gate.pairs import Row, done, is_repeatable, match, medians, require_one_fingerprint
-from benchmarks.gate.relative import TIMED, check_accuracy, check_time, reference_row
+from benchmarks.gate.relative import TIMED, check_accuracy, check_time, reference_row, require_reference
 from results import Record
 from results.metrics import phase_peak_bytes
 from results.record import PHASES
@@ -23,6 +24,7 @@ def compare(base: Sequence[Record], new: Sequence[Record], limits: Limits) -> li
     """Return every finding, row by row. Raises IncomparableError when the fingerprints of the two sides differ."""
     rows = match(base, new)
     require_one_fingerprint(base, new)
+    require_reference(rows, limits)
     findings = []
     for label, row in rows.items():
         findings.append(_job(label, row, limits))
@@ -31,7 +33,9 @@ def compare(base: Sequence[Record], new: Sequence[Record], limits: Limits) -> li
             results = [
                 *exact_checks(row),
                 *(_memory(row, phase, limits) for phase in PHASES),
+                check_answers(row, limits),
                 check_accuracy(row, reference, limits),
+                check_loglikelihood(row, reference, limits),
                 _loss(row, limits),
                 *(check_time(row, reference, phase, limits) for phase in TIMED),
             ]

@@ -15,17 +15,26 @@ import numpy as np
 from scipy.stats import permutation_test
 
 from benchmarks.gate.findings import Limits, judge, percent, points
-from benchmarks.gate.pairs import Row, is_repeatable, medians
+from benchmarks.gate.pairs import IncomparableError, Row, medians
 from results.comparable import comparison_key
 from results.metrics import wall_seconds
+from results.names import unknown
 
+DEFAULT_REFERENCE = "lora"
 TIMED = ("allocate", "train", "evaluate")  # loading depends on what the disk has cached
+
+
+def require_reference(rows: Mapping[str, Row], limits: Limits) -> None:
+    """Raise IncomparableError where a reference was named that has no row finished on both sides."""
+    finished = {row.spec.method for row in rows.values() if row.pairs}
+    if limits.reference is not None and limits.reference not in finished:
+        raise IncomparableError(str(unknown("reference", limits.reference, finished)))
 
 
 def reference_row(row: Row, rows: Mapping[str, Row], limits: Limits) -> Row | None:
     """Find the finished row of the reference with the same setting; of several the one of the row's learning rate."""
-    key = comparison_key(row.spec)
-    references = [r for r in rows.values() if r.spec.method == limits.reference and comparison_key(r.spec) == key]
+    key, name = comparison_key(row.spec), limits.reference or DEFAULT_REFERENCE
+    references = [r for r in rows.values() if r.spec.method == name and comparison_key(r.spec) == key]
     return min(
         (r for r in references if r.pairs), key=lambda r: r.spec.learning_rate != row.spec.learning_rate, default=None
     )
@@ -36,18 +45,18 @@ def check_accuracy(row: Row, reference: Row | None, limits: Limits) -> dict[str,
     if not row.spec.scored:
         return None  # nothing was scored
     changes = outcome_changes(row)
-    change_alone = _macro(changes)
+    change_alone = macro(changes)
     others = None if reference is None or reference is row else outcome_changes(reference)
     if others is not None:
         changes = [change - other for change, other in zip(changes, others, strict=True)]
-    value = _macro(changes)
+    value = macro(changes)
     p = paired_p(changes)
     status = "ok"
     if abs(value) > limits.accuracy and p < limits.p:
         status = "regression" if value < 0 else "improvement"
-    elif is_repeatable(row) and any(np.any(change) for change in outcome_changes(row)):
-        status = "warning"  # too little to judge, and yet the same code answers the same
-    which = "its own" if others is None else f"against {limits.reference}; its own {points(change_alone)}"
+    which = "its own"
+    if others is not None and reference is not None:
+        which = f"against {reference.spec.method}; its own {points(change_alone)}"
     old, now = (statistics.fmean(_accuracies(pair[i] for pair in row.pairs)) for i in (0, 1))
     return dict(
         check="accuracy", status=status, base=f"{100 * old:.2f}", new=f"{100 * now:.2f}", change=points(value),
@@ -65,6 +74,8 @@ def paired_p(changes: Sequence[np.ndarray]) -> float:
     weighted = weighted[np.abs(weighted) > 1e-12]  # what did not change cannot change sign
     if not len(weighted):
         return 1.0
+    if len(weighted) == 1:
+        return 0.5  # one sign, either way; scipy wants two observations
     nothing = np.zeros_like(weighted)
     result = permutation_test(
         (weighted, nothing),
@@ -96,8 +107,8 @@ def check_time(row: Row, reference: Row | None, phase: str, limits: Limits) -> d
         if not outside:
             status, detail = "ok", f"{detail}; within the spread of repeats"
     return dict(
-        check=f"time {phase}", status=status, base=f"{statistics.median(old):.3f} x {limits.reference}",
-        new=f"{statistics.median(now):.3f} x {limits.reference}", change=percent(change), detail=detail,
+        check=f"time {phase}", status=status, base=f"{statistics.median(old):.3f} x {reference.spec.method}",
+        new=f"{statistics.median(now):.3f} x {reference.spec.method}", change=percent(change), detail=detail,
     )  # fmt: skip
 
 
@@ -124,5 +135,6 @@ def _accuracies(records: Any) -> list[float]:
     return [statistics.fmean(s.value for s in (r.scores or {}).values()) for r in records]
 
 
-def _macro(changes: Sequence[np.ndarray]) -> float:
+def macro(changes: Sequence[np.ndarray]) -> float:
+    """Average over documents within each task, then over tasks."""
     return float(np.mean([change.mean() for change in changes]))

@@ -1,23 +1,25 @@
-"""What lm-eval computed of every choice of a document, and what was written: kept, since a right or wrong is one bit."""
+"""What lm-eval computed of every choice of a document, and what was written: right or wrong alone is one bit."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 Sample = Mapping[str, Any]
 INVALID = "[invalid]"  # what lm-eval's regex filter makes of an answer in which nothing matches
+KEPT_CHARACTERS = 200  # of a written answer; a digest stands for the rest
 
 
 def document_fields(task: Any, samples: Sequence[Sample]) -> dict[str, Any]:
     """Return the per-document fields of a `Score` for an lm-eval task and its logged samples, in their order.
 
     Tasks of choices give `loglikelihoods` [document][choice] (natural logarithm), `choice_bytes` (UTF-8 bytes of the
-    scored continuation without the target delimiter) and `gold` (index, None without a single right choice); tasks whose
-    answers are written give `answers`, None where the filter read none.
+    scored continuation without the target delimiter) and `gold` (index, None without a single right choice); tasks
+    whose answers are written give `answers`, as they were written: at most 200 characters, then a digest of the whole.
     """
     if task.OUTPUT_TYPE == "generate_until":
-        return {"answers": tuple(_answer(sample["filtered_resps"]) for sample in samples)}
+        return {"answers": tuple(_answer(sample["resps"][0][0]) for sample in samples)}
     if task.OUTPUT_TYPE not in ("multiple_choice", "loglikelihood"):
         return {}
     counts = [_number_of_choices(task, sample) for sample in samples]
@@ -51,6 +53,8 @@ def _number_of_choices(task: Any, sample: Sample) -> int:
     return 1 if task.OUTPUT_TYPE == "loglikelihood" else len(task.doc_to_choice(sample["doc"]))
 
 
-def _answer(filtered: Any) -> str | None:
-    text = filtered[0] if isinstance(filtered, list | tuple) and filtered else filtered
-    return None if text in (INVALID, [], None) else str(text)
+def _answer(text: str) -> str:
+    text = text.strip()
+    if len(text) <= KEPT_CHARACTERS:
+        return text
+    return f"{text[:KEPT_CHARACTERS]} [{hashlib.sha256(text.encode()).hexdigest()[:8]}]"

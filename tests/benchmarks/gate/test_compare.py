@@ -67,7 +67,7 @@ def test_the_same_records_pass_with_every_check_named():
     findings = compare(run(), run(), Limits())
     assert {f.status for f in findings} == {"ok"} and {f.row for f in findings} == set(METHODS)
     assert {f.check for f in findings if f.row == "lora-smoe"} == {
-        "job", "trainable parameters", "adapter bytes", "allocation", "prompts", "training data", "accuracy",
+        "job", "trainable parameters", "adapter bytes", "allocation", "prompts", "training data", "answers", "accuracy",
         "training loss", *(f"memory {phase}" for phase in PHASES), "time allocate", "time train", "time evaluate",
     }  # fmt: skip
 
@@ -158,43 +158,117 @@ def test_records_of_costs_alone_are_compared_without_accuracy():
     assert set(notable(cost_only(1.0), cost_only(1.05)).values()) == {"regression"}
 
 
+ELSEWHERE = {"deterministic": False}  # a device on which the same code need not answer the same
+
+
+def elsewhere(records):
+    return [replace(r, environment={**r.environment, **ELSEWHERE}) for r in records]
+
+
 def test_accuracy_counts_when_it_falls_far_and_surely():
-    assert notable(run(), changed(run(), "molora", lambda r: answering(r, 3, 0.0))) == {
+    base = elsewhere(run())
+    assert notable(base, changed(base, "molora", lambda r: answering(r, 3, 0.0))) == {
         ("molora", "accuracy"): "regression"
     }
-    assert notable(run(), changed(run(), "molora", lambda r: answering(r, 3, 1.0))) == {
+    assert notable(base, changed(base, "molora", lambda r: answering(r, 3, 1.0))) == {
         ("molora", "accuracy"): "improvement"
     }
     # Six documents in 320 are 1.9 points, but p = 1/64.
-    few = changed(run(), "molora", lambda r: answering(r, 1, 0.0, TASKS[:6]))
-    assert notable(run(), few) == {("molora", "accuracy"): "warning"}  # the same code would have answered the same
-    assert notable(run(), few, p=0.02) == {("molora", "accuracy"): "regression"}
-    elsewhere = {"deterministic": False}
-    few = [replace(r, environment={**r.environment, **elsewhere}) for r in few]
-    assert notable(run(env=elsewhere), few) == {}
+    few = changed(base, "molora", lambda r: answering(r, 1, 0.0, TASKS[:6]))
+    assert notable(base, few) == {}
+    assert notable(base, few, p=0.02) == {("molora", "accuracy"): "regression"}
     # 16 documents in 4,000 are as sure as can be, but only 0.4 points.
-    base = run(count=500)
+    base = elsewhere(run(count=500))
     little = changed(base, "molora", lambda r: answering(r, 2, 0.0))
-    assert set(notable(base, little).values()) == {"warning"}
+    assert notable(base, little) == {}
     assert set(notable(base, little, accuracy=0.003).values()) == {"regression"}
 
 
 def test_accuracy_is_a_difference_to_the_reference_and_only_its_own_for_the_reference():
-    together = [answering(r, 3, 0.0) for r in run()]
-    found = compare(run(), together, Limits())
+    base = elsewhere(run())
+    together = [answering(r, 3, 0.0) for r in base]
+    found = compare(base, together, Limits())
     assert {f.row for f in found if f.check == "accuracy" and f.status == "regression"} <= {"lora"}
-    better = changed(run(), "lora", lambda r: answering(r, 3, 1.0))
-    assert notable(run(), better) == {
+    better = changed(base, "lora", lambda r: answering(r, 3, 1.0))
+    assert notable(base, better) == {
         ("lora", "accuracy"): "improvement",
         **{(m, "accuracy"): "regression" for m in METHODS if m != "lora"},
     }
-    alone = [r for r in run() if r.spec.method == "molora"]
+    alone = [r for r in base if r.spec.method == "molora"]
     assert notable(alone, [answering(r, 3, 0.0) for r in alone]) == {("molora", "accuracy"): "regression"}
+
+
+@pytest.mark.parametrize("to", [0.0, 1.0])
+def test_one_changed_answer_fails_where_runs_repeat_and_is_named(to):
+    other = changed(run(), "molora", lambda r: answering(r, 1, to, TASKS[:1]))
+    (finding,) = [f for f in compare(run(), other, Limits()) if f.status != "ok"]
+    assert (finding.row, finding.check, finding.status) == ("molora", "answers", "regression")
+    assert (
+        finding.change == "1 of 320 documents" and f"{TASKS[0]} " in finding.detail and "new baseline" in finding.detail
+    )
+    assert notable(run(), other, declared=True) == {("molora", "answers"): "warning"}
+    assert notable(elsewhere(run()), elsewhere(other)) == {}
+
+
+def with_choices(record, shift=0.0, documents=None, answers=None):
+    """Two choices a document, the right one first; its log-likelihood is raised by `shift` in the first `documents`."""
+
+    def score(old):
+        right = [-1.0 - i / 100 + (shift if documents is None or i < documents else 0.0) for i in range(old.count)]
+        return replace(
+            old, loglikelihoods=tuple((x, -2.0) for x in right), choice_bytes=((4, 4),) * old.count,
+            gold=(0,) * old.count, answers=answers and answers * old.count,
+        )  # fmt: skip
+
+    return replace(record, scores={task: score(old) for task, old in record.scores.items()})
+
+
+@pytest.mark.parametrize(("shift", "status"), [(1e-5, None), (-2e-4, "regression"), (2e-4, "regression")])
+def test_a_changed_log_likelihood_fails_where_runs_repeat(shift, status):
+    base = [with_choices(r) for r in run()]
+    other = changed(base, "lora-smoe", lambda r: with_choices(r, shift, documents=1))
+    assert notable(base, other) == ({("lora-smoe", "answers"): status} if status else {})
+
+
+def test_another_written_answer_fails_where_runs_repeat_though_both_are_wrong():
+    base = [with_choices(r, answers=("a",)) for r in run()]
+    other = changed(base, "lora", lambda r: with_choices(r, answers=("b",)))
+    assert notable(base, other) == {("lora", "answers"): "regression"}
+
+
+def test_a_sure_loss_of_log_likelihood_fails_where_no_answer_changes():
+    base = elsewhere([with_choices(r) for r in run()])
+    worse = changed(base, "lora-smoe", lambda r: with_choices(r, -0.002))
+    assert notable(base, worse) == {("lora-smoe", "log-likelihood"): "regression"}
+    assert notable(worse, base) == {("lora-smoe", "log-likelihood"): "improvement"}
+    assert notable(base, worse, loglikelihood=0.003) == {}
+    together = [
+        with_choices(r, -0.002) for r in base
+    ]  # a library's doing: all methods alike, the reference but for itself
+    assert notable(base, together) == {("lora", "log-likelihood"): "regression"}
+
+
+def test_a_reference_that_is_not_there_is_refused_with_the_nearest_name(tmp_path):
+    for side in ("base", "new"):
+        for record in run():
+            Store(tmp_path / side).save(record)
+    command = [str(tmp_path / "base"), str(tmp_path / "new")]
+    result = CliRunner().invoke(app, [*command, "--reference", "lroa"])
+    assert result.exit_code == 2 and "did you mean lora" in result.stderr
+    assert CliRunner().invoke(app, [*command, "--reference", "molora"]).exit_code == 0
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "0", "-1"])
+@pytest.mark.parametrize("option", [f.name.replace("_", "-") for f in dataclasses.fields(Limits) if f.type == "float"])
+def test_a_limit_that_is_no_positive_number_is_refused(tmp_path, option, value):
+    result = CliRunner().invoke(app, [str(tmp_path), str(tmp_path), f"--{option}", value])
+    assert result.exit_code == 2 and f"{option.replace('-', '_')}: " in result.stderr and "above 0" in result.stderr
 
 
 def test_the_paired_p_is_the_exact_one_of_sign_changes():
     assert paired_p([np.array([-1.0, -1.0, -1.0, 0.0])]) == pytest.approx(1 / 8)
     assert paired_p([np.zeros(5)]) == 1.0
+    assert paired_p([np.array([0.0, -1.0, 0.0])]) == 0.5  # a single change is as likely to have the other sign
     # Weights 1/2, 1/2 and 1: of eight sums +-1/2 +-1/2 +-1, three are at most -1/2 + 1/2 - 1 = -1: -2, -1, -1.
     assert paired_p([np.array([-1.0, 1.0]), np.array([-1.0])]) == pytest.approx(3 / 8)
 

@@ -50,7 +50,7 @@ def command(repository, tmp_path, monkeypatch):
         for record in baseline:
             Store(tmp_path / "baseline").save(record)
 
-        def measure(at, out, options=gate.OPTIONS):
+        def measure(at, out, runs=gate.RUNS):
             measured.append((at == root, (at / "code.txt").read_text()))
             return here(old if at != root else new)
 
@@ -80,8 +80,9 @@ def test_the_baseline_s_commit_is_measured_on_its_own_machine_when_asked_for(com
     assert result.exit_code == 0 and measured == [(True, "new"), (False, "old")]
 
 
+@pytest.mark.parametrize("factors", [{"wall_seconds": 20.0}, {"peak_resident_bytes": 1.05}], ids="-".join)
 @pytest.mark.parametrize(("sessions", "status"), [(1, 0), (2, 1)])
-def test_a_slower_phase_counts_when_a_second_session_finds_it_too(command, repository, sessions, status):
+def test_a_costlier_phase_counts_when_a_second_session_finds_it_too(command, repository, sessions, status, factors):
     _, old, new = repository
     measured_new = []
 
@@ -90,16 +91,34 @@ def test_a_slower_phase_counts_when_a_second_session_finds_it_too(command, repos
         measured_new.extend([commit] * (commit == new))
         if commit == old or len(measured_new) > sessions:
             return found
-        return [slower(r) if r.spec.method != "lora" else r for r in found]
+        return [costlier(r) if r.spec.method != "lora" else r for r in found]
 
-    def slower(record):
+    def costlier(record):
         train = record.costs["train"]
-        longer = replace(train, wall_seconds=10 * train.wall_seconds + 100)
-        return replace(record, costs={**record.costs, "train": longer})
+        more = {name: type(getattr(train, name))(getattr(train, name) * factor) for name, factor in factors.items()}
+        return replace(record, costs={**record.costs, "train": replace(train, **more)})
 
     result, measured = command(records(old), here)
     assert result.exit_code == status and "measuring both sides again" in result.stdout
     assert measured == [(True, "new"), (False, "old"), (True, "new")]
+
+
+def test_a_changed_answer_fails_beside_the_baseline_and_warns_against_its_committed_numbers(command, repository):
+    _, old, new = repository
+
+    def here(commit):
+        return records(commit) if commit == old else [answered_otherwise(r) for r in records(commit)]
+
+    def answered_otherwise(record):
+        (task, score), *_ = record.scores.items()
+        outcomes = (1.0 - score.outcomes[0], *score.outcomes[1:])
+        other = replace(score, outcomes=outcomes, value=sum(outcomes) / len(outcomes))
+        return replace(record, scores={**record.scores, task: other})
+
+    result, _ = command(records(old), here)
+    assert result.exit_code == 0 and "warning" in result.stdout and "answers" in result.stdout
+    result, _ = command(records(old), here, "--beside")
+    assert result.exit_code == 1 and "declare it by a new baseline" in result.stdout
 
 
 def test_a_regression_is_found_on_either_machine(command, repository):

@@ -75,12 +75,38 @@ def reworded(*asked):
 
 task_index.task_objects = reworded
 """
-CHANGED_ALLOCATION = """
+MOVED_EXPERT = """
 def other(self, model, probe):
     experts, facts = allocate(self, model, probe)
-    return {**experts, "model.layers.1.mlp.up_proj": 3}, facts
+    return {**experts, "model.layers.1.mlp.up_proj": 3, "model.layers.0.mlp.up_proj": 1}, facts
 
 Mixture.allocate = other
+"""
+ADAPTER_OFF = """
+from benchmarks.jobs import job
+
+evaluate = job.evaluate
+
+
+def without_adapter(model, *asked):
+    with model.disable_adapter():
+        return evaluate(model, *asked)
+
+job.evaluate = without_adapter
+"""
+ALL_WRONG = """
+from dataclasses import replace
+
+from benchmarks.jobs import job
+
+evaluate = job.evaluate
+
+
+def all_wrong(*asked):
+    scores, tokens = evaluate(*asked)
+    return {t: replace(s, outcomes=(0.0,) * s.count, value=0.0) for t, s in scores.items()}, tokens
+
+job.evaluate = all_wrong
 """
 TASKS = ("arc_easy", "openbookqa")  # few documents to load
 REPEATS = 20
@@ -90,7 +116,7 @@ REPEATS = 20
 def run(tmp_path_factory):
     """Run contestants of the code `PLAIN + fault`, each in a process of its own; returns their records by method."""
 
-    def jobs(*methods, fault="", started=""):
+    def jobs(*methods, fault="", started="", protocol="loglik"):
         folder = tmp_path_factory.mktemp("contestants")
         (folder / "contestants.py").write_text(PLAIN)
         with pytest.MonkeyPatch.context() as patch:
@@ -100,7 +126,7 @@ def run(tmp_path_factory):
             patch.setenv("HF_HUB_OFFLINE", "1")
             request = Request(
                 methods=",".join(methods), model="tiny", train_documents=64, limit=2, learning_rate=2e-3,
-                dtype="float32", device="cpu", malloc="mapped",
+                dtype="float32", device="cpu", malloc="mapped", protocol=protocol,
             )  # fmt: skip
             specs = [dataclasses.replace(spec, tasks=TASKS) for spec in resolve(request)]
             (folder / "contestants.py").write_text(PLAIN + fault)  # after this process has read it
@@ -139,8 +165,18 @@ def test_a_leak_of_five_percent_is_caught_as_memory(plain, run):
     assert found.keys() == {("subject", f"memory {phase}") for phase in ("allocate", "train", "evaluate")}
 
 
-def test_a_halved_scaling_is_caught_as_training_loss(plain, run):
-    assert caught(plain, run("subject", fault=HALVED_SCALING)).keys() == {("subject", "training loss")}
+def test_a_halved_scaling_is_caught_as_training_loss_and_answers(plain, run):
+    assert {check for _, check in caught(plain, run("subject", fault=HALVED_SCALING))} >= {"training loss", "answers"}
+
+
+def test_an_adapter_that_is_off_in_evaluation_is_caught_in_every_method(plain, run):
+    """The training is as it was: nothing but the answers can tell."""
+    assert caught(plain, run(*plain, fault=ADAPTER_OFF)).keys() == {(method, "answers") for method in plain}
+
+
+def test_answers_that_are_all_wrong_are_caught(plain, run):
+    assert any(score.value for score in plain["mixture"].scores.values())
+    assert caught(plain, run("mixture", fault=ALL_WRONG)).keys() == {("mixture", "answers")}
 
 
 def test_a_changed_prompt_is_caught_and_named_by_its_task(plain, run):
@@ -149,7 +185,13 @@ def test_a_changed_prompt_is_caught_and_named_by_its_task(plain, run):
     assert "arc_easy train_hash" in found["subject", "training data"]
 
 
-def test_a_changed_allocation_is_caught_and_named_by_its_block(plain, run):
-    found = caught(plain, run("mixture", fault=CHANGED_ALLOCATION))
+def test_a_moved_expert_is_caught_and_named_by_its_blocks(plain, run):
+    found = caught(plain, run("mixture", fault=MOVED_EXPERT))
     assert "model.layers.1.mlp.up_proj 2 -> 3" in found["mixture", "allocation"]
-    assert ("mixture", "trainable parameters") in found
+    assert "model.layers.0.mlp.up_proj 2 -> 1" in found["mixture", "allocation"]
+
+
+def test_an_adapter_that_is_off_is_caught_under_the_generative_protocol(run):
+    plain = run("subject", protocol="generative")
+    assert caught(plain, run("subject", protocol="generative")) == {}
+    assert ("subject", "answers") in caught(plain, run("subject", protocol="generative", fault=ADAPTER_OFF))

@@ -58,13 +58,16 @@ def test_a_document_without_a_single_right_choice_has_no_gold(label):
     assert gold_index(task(), {"label": label}) is None
 
 
-def test_written_answers_are_kept_and_none_stands_for_what_the_filter_could_not_read():
+def test_written_answers_are_kept_and_a_digest_stands_for_the_rest_of_long_ones():
+    texts = (" 42\n", "a" * 300 + "b", "a" * 300 + "c")
     written = [
-        {"doc_hash": "0" * 64, "acc": 1.0, "resps": [["42"]], "filtered_resps": ["42"]},
-        {"doc_hash": "1" * 64, "acc": 0.0, "resps": [["?"]], "filtered_resps": ["[invalid]"]},
+        {"doc_hash": f"{i}" * 64, "acc": 1.0, "resps": [[text]], "filtered_resps": ["42" if i == 0 else "[invalid]"]}
+        for i, text in enumerate(texts)
     ]
     kept = score("acc", RESULTS, written, task("generate_until"))
-    assert kept.all_metrics["unparseable"] == 0.5 and kept.answers == ("42", None) and kept.loglikelihoods is None
+    assert kept.all_metrics["unparseable"] == pytest.approx(2 / 3) and kept.loglikelihoods is None
+    assert kept.answers[0] == "42" and kept.answers[1][:200] == "a" * 200
+    assert kept.answers[1] != kept.answers[2] and len(kept.answers[1]) < 220
 
 
 def test_a_headline_metric_that_is_not_reported_is_named():
