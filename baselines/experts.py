@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from peft import get_peft_model
@@ -15,6 +15,7 @@ from baselines.sizes import Shapes
 from smoe import DEFAULT_TARGETS, Budget, Probe, SMoEConfig, experts_per_block, parameter_counts, record_routing
 
 Facts = dict[str, Any]
+PUBLISHED_SCALE = 2  # alpha / r of LoRA-SMoE, MoLA and HydraLoRA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,8 @@ class ExpertMethod(Method):
     share_A: ClassVar[bool] = False  # one A for all experts of a block
 
     r: int = 8  # rank of every expert
-    alpha: int = 16  # scale is alpha / r
+    alpha: int = 64  # scale is alpha / r; a step moves the output by about alpha, whatever r and the experts
+    scale: Literal["equal", "published"] = "equal"  # published: alpha / r is 2 as in the papers, whatever alpha is
     dropout: float = 0.0  # on the adapter's input; nothing to regularise in one pass, and a fifth of a CPU step
     top_k: int | None = None  # experts a token uses; none: all, softly
     renormalise: bool = True  # divide the top-k gates by their sum
@@ -34,6 +36,10 @@ class ExpertMethod(Method):
     def __post_init__(self) -> None:
         self._require_positive("r", "alpha", *(["top_k"] if self.top_k is not None else []))
         self._require_fraction("dropout")
+        if self.scale not in ("equal", "published"):
+            raise ValueError(f"{self.name}: scale {self.scale!r} is not one of equal, published")
+        if self.scale == "published" and self.alpha != ExpertMethod.alpha:
+            raise ValueError(f"{self.name}: alpha {self.alpha} and scale published say two things; give one of them")
         if self.balance_loss < 0:
             raise ValueError(f"{self.name}: balance_loss {self.balance_loss} must be 0 or more")
 
@@ -45,7 +51,7 @@ class ExpertMethod(Method):
         experts, facts = self.allocate(model, probe)
         config = SMoEConfig(
             r=self.r,
-            lora_alpha=self.alpha,
+            lora_alpha=self.alpha if self.scale == "equal" else PUBLISHED_SCALE * self.r,
             lora_dropout=self.dropout,
             expert_pattern=dict(experts),
             top_k=self.top_k,

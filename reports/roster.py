@@ -52,6 +52,7 @@ METHODS = (
     Entry("full", "bound"),
     Entry("smoe-attention", "variant", grouping=True),
     Entry("smoe-mlp", "variant", grouping=True),
+    Entry("lora-own", "reference"),  # LoRA in the mixtures' layer: what memory and time are compared with
 )  # fmt: skip
 SUBJECT = "lora-smoe"  # the method whose variants, controls and ablations are asked about
 

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 BUILT_IN = """
-    lora rslora dora pissa adalora molora mola alphalora eva-experts random-experts inverse-experts lora-smoe smoe-type
-    smoe-global smoe-attention smoe-mlp smoe-proportional smoe-released hydralora full frozen
+    lora lora-own rslora dora pissa adalora molora mola alphalora eva-experts random-experts inverse-experts lora-smoe
+    smoe-type smoe-global smoe-attention smoe-mlp smoe-proportional smoe-released hydralora full frozen
 """.split()

@@ -30,6 +30,7 @@ FURTHER = {
     "smoe/heatmap.py": DRAWING,
     "benchmarks/data/tasks.py": {"lm_eval"},
     "benchmarks/jobs/evaluate.py": {"lm_eval"},
+    "benchmarks/gate/answers.py": {"numpy"},
     "benchmarks/gate/relative.py": {"numpy", "scipy"},
     "results/table.py": {"rich"},  # inside the one function that renders for the terminal
     "benchmarks/data/embedded.py": {"yaml"},

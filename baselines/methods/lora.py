@@ -25,10 +25,10 @@ class Lora(Method):
     summary: ClassVar[str] = "LoRA: one low-rank adapter on every block"
     source: ClassVar[str] = "arXiv 2106.09685, PEFT"
     variant: ClassVar[Mapping[str, Any]] = {}  # further options of PEFT's LoraConfig
-    alpha_follows_r: ClassVar[bool] = True  # whether another rank keeps alpha / r
+    alpha_follows_r: ClassVar[bool] = False  # whether another rank keeps alpha / r, or the size of a step
 
     r: int = 32  # rank; four experts of rank 8 have as many parameters
-    alpha: int = 64  # scale is alpha / r, 2 as in the expert methods
+    alpha: int = 64  # scale is alpha / r; one step moves the output by about alpha, as in the mixtures
     dropout: float = 0.0  # on the adapter's input; nothing to regularise in one pass, and a fifth of a CPU step
     target_modules: tuple[str, ...] = DEFAULT_TARGETS
 

@@ -80,4 +80,4 @@ class LoraSMoE(Allocator):
             return sized
         each = round(self.mean_experts or (self.total_experts or 4 * len(inside)) / len(inside)) or 1
         r = nearest_rank(lambda r: sum(block_params(targets[b], each, r) for b in inside), target_params)
-        return replace(sized, r=r, alpha=round(self.alpha * r / self.r))  # type: ignore[call-arg]  # of this class
+        return replace(sized, r=r)  # type: ignore[call-arg]  # of this class

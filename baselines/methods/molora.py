@@ -55,7 +55,7 @@ class MoLora(ExpertMethod):
             candidates.append((experts, self.r))
         experts, r = min(candidates, key=distance)
         require_within(self.name, f"num_experts={experts}, r={r}", params(experts, r), target_params)
-        return replace(self, num_experts=experts, r=r, alpha=round(self.alpha * r / self.r))
+        return replace(self, num_experts=experts, r=r)  # alpha stays, and with it the size of a step
 
     def matched_experts(self, total: int, shapes: Shapes) -> Method:
         blocks = len(own_shapes(shapes, self.target_modules))

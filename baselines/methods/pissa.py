@@ -30,6 +30,7 @@ class Pissa(Lora):
     name: ClassVar[str] = "pissa"
     summary: ClassVar[str] = "PiSSA: LoRA that starts at the weights' principal components"
     source: ClassVar[str] = "arXiv 2404.02948, PEFT"
+    alpha_follows_r: ClassVar[bool] = True
 
     alpha: int = 32  # scale is alpha / r, 1 as in the paper
     niter: int = 0  # subspace iterations of the randomised decomposition, faster and nearly as good; 0: the exact one

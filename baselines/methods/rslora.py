@@ -21,6 +21,4 @@ class RsLora(Lora):
     summary: ClassVar[str] = "rsLoRA: LoRA scaled by alpha / sqrt(r)"
     source: ClassVar[str] = "arXiv 2312.03732, PEFT"
     variant: ClassVar[Mapping[str, Any]] = {"use_rslora": True}
-    alpha_follows_r: ClassVar[bool] = False
-
     alpha: int = 16  # scale is alpha / sqrt(r), 2.8 at the default rank

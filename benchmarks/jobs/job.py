@@ -18,6 +18,7 @@ from benchmarks.data.examples import Example
 from benchmarks.data.protocols import protocol
 from benchmarks.jobs.evaluate import evaluate
 from benchmarks.jobs.executors import Progress
+from benchmarks.jobs.first_step import first_step
 from benchmarks.jobs.forward import forward
 from benchmarks.jobs.meter import measure
 from benchmarks.jobs.train import train
@@ -56,6 +57,7 @@ def job(spec: RunSpec, progress: Progress, draft: Record) -> Record:
     costs["allocate"] = meter.cost
     made_equal = match.achieved(spec.match, method, model, shapes)
     trainable = models.count(model, trainable=True)
+    step = first_step(model, probe, spec.learning_rate, spec.weight_decay) if total_steps else None
 
     with measure(spec.device) as meter:
         losses, meter.tokens = trained(spec, model, method, examples, tokenizer, progress)
@@ -71,6 +73,7 @@ def job(spec: RunSpec, progress: Progress, draft: Record) -> Record:
         error=None,
         scores=scores,
         losses=tuple(losses),
+        first_step=step,
         parameters=parameters(model, trainable, facts.pop("parameters", {})),
         facts={**dimensions, **facts, **made_equal},
     )

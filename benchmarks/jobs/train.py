@@ -33,6 +33,11 @@ def answer_loss(model: torch.nn.Module, batch: Batch, width: int) -> torch.Tenso
     computed only where an answer is predicted, and labels are not given to the model, since some tuners add terms of
     their own to a loss that the model computes.
     """
+    return mean_loss(*answer_logits(model, batch, width))
+
+
+def answer_logits(model: torch.nn.Module, batch: Batch, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the logits (B, width, vocabulary) that predict the last `width` tokens, and their labels (B, width)."""
     labels = batch["labels"]
     accepted = _accepted(model)
     inputs = {k: v for k, v in batch.items() if k != "labels" and k in accepted}
@@ -40,8 +45,12 @@ def answer_loss(model: torch.nn.Module, batch: Batch, width: int) -> torch.Tenso
         logits = model(**inputs, logits_to_keep=width + 1).logits
     else:
         logits = model(**inputs).logits[:, -width - 1 :]
-    targets = labels[:, -width:]
-    losses = F.cross_entropy(logits[:, :-1].float().transpose(1, 2), targets, reduction="none")  # (B, width)
+    return logits[:, :-1], labels[:, -width:]
+
+
+def mean_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean over samples of the mean over their answer tokens; logits (B, width, vocabulary), targets (B, width)."""
+    losses = F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")  # (B, width)
     counts = (targets != -100).sum(1)
     return (losses.sum(1) / counts).mean()
 

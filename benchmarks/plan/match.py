@@ -53,10 +53,12 @@ def achieved(match: str, method: Method, model: Attached, shapes: Shapes) -> dic
         return {}
     wanted = target(match, shapes)
     if match == "experts":
-        experts = sum(experts_per_block(model).values())
-        if experts and experts != wanted:
+        by_block = experts_per_block(model).values()
+        if max(by_block, default=0) < 2:
+            return {}  # LoRA, in whichever layer: it has no experts to match
+        if (experts := sum(by_block)) != wanted:
             raise ValueError(f"{method.name} has {experts} experts, not {wanted}: --match experts refuses it")
-        return {"match": {"target_experts": wanted, "experts": experts}} if experts else {}
+        return {"match": {"target_experts": wanted, "experts": experts}}
     params = method.matched_params(model)
     if not params:
         return {}

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from baselines.experts import Allocator, ExpertMethod
+from baselines.experts import Allocator
 from baselines.method import Method
 from benchmarks import registry
 from benchmarks.jobs import session
@@ -100,9 +100,9 @@ def sized(method: str, point: Mapping[str, int]) -> str:
     """The method as `--methods` reads it, at the size of a point; one without experts has the rank of all of them."""
     experts, rank = point["experts"], point["rank"]
     known = _defaults(method)
-    if not issubclass(_class(method), ExpertMethod):
+    if not issubclass(_class(method), Allocator) and EXPERTS.isdisjoint(known):
         rank *= experts
-    sizes = {"r": rank, "alpha": 2 * rank} if "r" in known else {"target_r": rank, "init_r": rank * 3 // 2}
+    sizes = {"r": rank} if "r" in known else {"target_r": rank, "init_r": rank * 3 // 2}
     sizes |= dict.fromkeys(EXPERTS, experts)
     return ":".join([method, *(f"{name}={value}" for name, value in sizes.items() if name in known)])
 

@@ -40,7 +40,7 @@ EMBEDDED = dict(hidden=576, mlp=1536, layers=30, heads=9, kv=3)  # SmolLM2-135M
 WIDER = dict(hidden=896, mlp=4864, layers=24, heads=14, kv=2)  # Qwen2.5-0.5B
 SMALL = dict(hidden=64, mlp=128, layers=6, heads=4, kv=2)  # large enough that one expert is under 2%
 ADAPTERS = [name for name in BUILT_IN if name not in ("frozen", "full")]
-MIXTURES = [name for name in ADAPTERS if issubclass(registry.methods()[name], ExpertMethod)]
+MIXTURES = [n for n in ADAPTERS if issubclass(registry.methods()[n], ExpertMethod) and n != "lora-own"]
 
 
 def llama(*, hidden, mlp, layers, heads, kv, device="meta"):

@@ -94,7 +94,7 @@ def test_a_spec_holds_every_hyperparameter_and_comes_back_from_json_with_its_key
     (spec,) = asked(methods="lora-smoe:r=4:mean_experts=2.5:target_modules=q_proj+v_proj")
     assert spec.hyperparameters["r"] == 4 and spec.hyperparameters["mean_experts"] == 2.5
     assert spec.hyperparameters["target_modules"] == ["q_proj", "v_proj"]
-    assert spec.hyperparameters["alpha"] == 16 and spec.hyperparameters["rule"] == "votes"
+    assert spec.hyperparameters["alpha"] == 64 and spec.hyperparameters["rule"] == "votes"
     again = RunSpec.from_json(spec.to_json())
     assert again == spec and again.key == spec.key
 
