@@ -28,6 +28,7 @@ class Method(ABC):
     source: ClassVar[str]  # paper or library
     trains: ClassVar[bool] = True  # whether anything is trained at all; without it seeds and rates change nothing
     trains_base: ClassVar[bool] = False  # whether the model's own weights are trained, and not an adapter
+    rate_factor: ClassVar[float] = 1.0  # its grid of learning rates is this times that of an adapter
     # Groups of hyperparameters of which one is set: on a command line, naming one takes the default of the others back.
     one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()
 

@@ -46,8 +46,11 @@ def main(
     include_path: Annotated[
         Path | None, typer.Option(help="Folder of lm-eval tasks of your own.", exists=True, file_okay=False)
     ] = None,
+    tuned: Annotated[
+        bool, typer.Option("--tuned", help="Choose every method's learning rate on held-out training documents.")
+    ] = False,
     tune_lr: Annotated[
-        str | None, typer.Option("--tune-lr", help="Choose every method's rate from these: 1e-4,3e-4,1e-3.")
+        str | None, typer.Option("--tune-lr", help="The same, from rates of your own: 1e-4,3e-4,1e-3.")
     ] = None,
     out: Annotated[Path, typer.Option(parser=folder_path, help="Folder of the records.")] = SCRATCH,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan as JSON and run nothing.")] = False,
@@ -62,13 +65,20 @@ def main(
     store = Store(out)
     with session.refusals():
         specs = resolve(Request(**request))
-        grids = tune.grids(specs, tune.parse_rates(tune_lr) if tune_lr is not None else ())
+        rates = tune.RATES if tuned else ()
+        grids = tune.grids(specs, tune.parse_rates(tune_lr) if tune_lr is not None else rates)
         grid_jobs = [job for jobs in grids.values() for job in jobs]
         if dry_run:
             return session.print_plan(specs, grids, store)
         store.check_writable()
         session.preflight([*grid_jobs, *specs])
     failed = session.run(grid_jobs, store) if grid_jobs else 0
+    if further := tune.edge_jobs(grids, store.find):
+        edge = [job for jobs in further.values() for job in jobs]
+        Console().print(f"{len(edge)} best at an edge of the grid: one rate beyond it")
+        failed += session.run(edge, store)
+        grids = {name: [*jobs, *further.get(name, ())] for name, jobs in grids.items()}
+        grid_jobs += edge
     specs, undecided = tune.apply_best_rates(specs, grids, store.find)
     for spec in undecided:
         Console().print(f"{spec.method} seed {spec.seed}: left out, no job of its grid finished", style="red")

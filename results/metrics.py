@@ -5,11 +5,12 @@ A new metric is one new row. A value that was not measured is `None` and stays `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from results.names import unknown
-from results.record import PHASES, Cost, Record
+from results.record import PHASES, Cost, Record, Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,28 @@ def micro_accuracy(record: Record) -> float | None:
         return None
     documents = sum(scores[task].count for task in record.spec.tasks)
     return sum(scores[t].value * scores[t].count for t in record.spec.tasks) / documents if documents else None
+
+
+def bits_per_byte(score: Score) -> list[float] | None:
+    """Return each document's bits a byte of the right choice, from 0, lower is better: how well it was learned.
+
+    Documents without a single right choice, or with an empty one, are left out. None where a score holds no choices.
+    """
+    if score.loglikelihoods is None or score.choice_bytes is None or score.gold is None:
+        return None
+    documents = zip(score.loglikelihoods, score.choice_bytes, score.gold, strict=True)
+    return [
+        -values[gold] / (math.log(2) * sizes[gold])
+        for values, sizes, gold in documents
+        if gold is not None and sizes[gold]
+    ]
+
+
+def macro_bits_per_byte(record: Record) -> float | None:
+    """Mean over the spec's tasks of the mean over documents; None unless every task has choices."""
+    by_task = [bits_per_byte(s) for t in record.spec.tasks if (s := (record.scores or {}).get(t)) is not None]
+    means = [sum(values) / len(values) for values in by_task if values]
+    return sum(means) / len(means) if len(means) == len(record.spec.tasks) else None
 
 
 def unparseable(record: Record) -> float | None:
@@ -120,6 +143,22 @@ def _speed(name: str, label: str, phase: str) -> Metric:
 METRICS: tuple[Metric, ...] = (
     _accuracy("macro_accuracy", "Macro mean", macro_accuracy),
     _accuracy("micro_accuracy", "Micro mean", micro_accuracy),
+    Metric(
+        name="bits_per_byte",
+        unit="bits",
+        direction="lower",
+        label="Bits per byte",
+        format=".4f",
+        get=macro_bits_per_byte,
+    ),
+    Metric(
+        name="first_step",
+        unit="logits",
+        direction="higher",
+        label="First step",
+        format=".3f",
+        get=lambda record: record.first_step,
+    ),
     Metric(name="unparseable", unit="fraction", direction="lower", label="Unparseable", format=".1f", get=unparseable),
     _count("trainable_params", "Trainable", "trainable"),
     _count("after_pruning_params", "After pruning", "after_pruning"),

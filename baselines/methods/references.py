@@ -36,6 +36,7 @@ class Full(Method):
     summary: ClassVar[str] = "full fine-tuning: every weight of the model"
     source: ClassVar[str] = "-"
     trains_base: ClassVar[bool] = True
+    rate_factor: ClassVar[float] = 0.1
 
     def attach(self, model: torch.nn.Module, probe: Probe, total_steps: int) -> Attached:
         return model.requires_grad_(True)

@@ -34,7 +34,7 @@ from results.comparable import (
 )
 from results.record import Record
 from results.store import Store
-from results.tuning import HELD_OUT
+from results.tuning import HELD_OUT, grid_id
 
 _TRAINED = (*TRAINED, "training_data")  # means nothing for a record that trained nothing
 
@@ -145,6 +145,7 @@ def make_groups(
     parts: dict[tuple, list[Record]] = {}
     for record in records:
         parts.setdefault(_identity(record, split_by), []).append(record)
+    _share_grids(parts)
     _share_untrained(parts, split_by)
     groups = []
     for identity, part in sorted(parts.items(), key=lambda item: item[0]):
@@ -196,6 +197,19 @@ def _identity(record: Record, split_by: Sequence[str]) -> tuple[str, bool]:
         value = as_text(fields.get(name))
         parts.append(f"{name}-{value if len(value) <= 24 else short_hash(value)}")
     return "--".join(_slug(part) for part in parts), bool(spec.epochs)
+
+
+def _share_grids(parts: dict[tuple, list[Record]]) -> None:
+    """Put the jobs of a grid, which train on a part of the documents, into the groups whose rates they chose."""
+    for identity in list(parts):
+        jobs = [r for r in parts[identity] if r.spec.split == HELD_OUT]
+        for other in [i for i in parts if i != identity]:
+            decided = {grid_id(r.spec) for r in parts[other] if r.spec.split != HELD_OUT}
+            moved = [r for r in jobs if grid_id(r.spec) in decided]
+            parts[other] += moved
+            parts[identity] = [r for r in parts[identity] if r not in moved]
+        if not parts[identity]:
+            del parts[identity]
 
 
 def _share_untrained(parts: dict[tuple, list[Record]], split_by: Sequence[str]) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from reports.analysis import stats
+import pandas as pd
+
 from reports.analysis.groups import Group
-from results.metrics import macro_accuracy, wall_seconds
+from results.metrics import wall_seconds
 from results.record import Record
 from results.table import NOTHING, Table
-from results.tuning import best, grid_id
+from results.tuning import best, beyond_edge, grid_id, held_out_measure
+
+NAMES = {"bits_per_byte": "Bits per byte of the right answer", "macro_accuracy": "Macro mean"}
 
 
 def tuning_rows(group: Group) -> list[dict[str, Any]]:
-    """One row a job of a grid: fractions and seconds, `chosen` 1 for the rate that won."""
+    """One row a job of a grid: what it measured and seconds; `chosen` 1 for the rate that won, `edge` 1 where that is
+    the lowest or the highest that was tried."""
     grids: dict[str, list[Record]] = {}
     for record in group.tuning:
         grids.setdefault(grid_id(record.spec), []).append(record)
@@ -22,14 +27,15 @@ def tuning_rows(group: Group) -> list[dict[str, Any]]:
     for name, records in grids.items():
         winner = best(records)
         for record in sorted(records, key=lambda r: r.spec.learning_rate):
-            errors = [score.stderr for score in (record.scores or {}).values()]
+            measure, value = held_out_measure(record) or (None, None)
             rows.append(
                 {
                     "method": labels.get(name, record.spec.method),
                     "learning_rate": record.spec.learning_rate,
-                    "held_out_macro_accuracy": macro_accuracy(record),
-                    "stderr": stats.macro_standard_error(errors),
+                    "measure": measure,
+                    "held_out": value,
                     "chosen": int(record is winner),
+                    "edge": int(record is winner and beyond_edge(records, record) is not None),
                     "total_seconds": wall_seconds(record),
                     "status": record.status,
                     "record": record.key,
@@ -38,35 +44,44 @@ def tuning_rows(group: Group) -> list[dict[str, Any]]:
     return rows
 
 
+def tuned_rates(group: Group) -> set[str]:
+    """Labels of the rows whose learning rate a grid chose."""
+    return {row["method"] for row in tuning_rows(group) if row["chosen"]}
+
+
 def tuning_table(group: Group) -> list[Table]:
     """A row a method, a column a rate; nothing where no rate was chosen."""
     rows = tuning_rows(group)
     if not rows:
         return []
-    rates = sorted({r["learning_rate"] for r in rows})
+    frame = pd.DataFrame(rows)
+    rates = sorted(frame["learning_rate"].unique())
     cells, bold = [], set()
-    for i, method in enumerate(dict.fromkeys(r["method"] for r in rows)):
-        own = {r["learning_rate"]: r for r in rows if r["method"] == method}
-        bold |= {(i, 1 + rates.index(rate)) for rate, r in own.items() if r["chosen"]}
-        chosen = [f"{rate:g}" for rate, r in own.items() if r["chosen"]]
-        seconds = [r["total_seconds"] for r in own.values() if r["total_seconds"] is not None]
-        cells.append(
-            (method, *(_cell(own.get(rate)) for rate in rates), *(chosen or [NOTHING]), f"{sum(seconds):,.1f}")
-        )
-    counts = sorted({sum(s.count for s in r.scores.values()) for r in group.tuning if r.scores})
-    documents = " or ".join(f"{n:,}" for n in counts) or "no"
-    notes = (
-        f"Macro mean (%) on {documents} held-out training documents, ± one standard error; no evaluation document was "
-        "seen. Bold: chosen; the lower rate of two that tie. Cost: wall-clock of the whole grid.",
-    )
+    for i, (method, jobs) in enumerate(frame.groupby("method", sort=False)):
+        by_rate = jobs.set_index("learning_rate")
+        bold |= {(i, 1 + rates.index(rate)) for rate in by_rate.index[by_rate["chosen"] == 1]}
+        chosen = [
+            f"{rate:g}{' (edge)' if job['edge'] else ''}" for rate, job in by_rate[by_rate.chosen == 1].iterrows()
+        ]
+        shown = [_cell(by_rate.loc[rate]) if rate in by_rate.index else NOTHING for rate in rates]
+        cells.append((method, *shown, *(chosen or [NOTHING]), f"{jobs['total_seconds'].sum():,.1f}"))
     columns = ("Method", *(f"{rate:g}" for rate in rates), "Chosen", "Grid (s)")
+    notes = (_note(group, [name for name in frame["measure"].dropna().unique()]),)
     return [Table(f"Learning rates: {group.title}", columns, tuple(cells), bold=frozenset(bold), notes=notes)]
 
 
-def _cell(row: dict[str, Any] | None) -> str:
-    if row is None:
-        return NOTHING
-    if row["held_out_macro_accuracy"] is None:
-        return row["status"]
-    error = "" if row["stderr"] is None else f" ± {100 * row['stderr']:.1f}"
-    return f"{100 * row['held_out_macro_accuracy']:.1f}{error}"
+def _note(group: Group, measures: Sequence[str]) -> str:
+    counts = sorted({sum(s.count for s in r.scores.values()) for r in group.tuning if r.scores})
+    documents = " or ".join(f"{n:,}" for n in counts) or "no"
+    measured = " or ".join(NAMES[name] for name in measures) or "Nothing"
+    return (
+        f"{measured} on {documents} held-out training documents, after training on a quarter of the run's; no "
+        "evaluation document was seen. Bold: chosen; the lower rate of two that tie. Edge: the best rate is the lowest "
+        "or the highest that was tried. Cost: wall-clock of the whole grid."
+    )
+
+
+def _cell(job: Any) -> str:
+    if pd.isna(job["held_out"]):
+        return str(job["status"])
+    return f"{100 * job['held_out']:.1f}" if job["measure"] == "macro_accuracy" else f"{job['held_out']:.4f}"

@@ -39,6 +39,9 @@ def test_every_method_that_trains_has_the_same_grid_on_the_first_seed():
         (method, rate, 3, HELD_OUT) for method in ("lora", "molora") for rate in RATES
     ]
     assert tune.grids(specs, ()) == {}
+    (full,) = resolve(Request(methods="full", model="tiny", device="cpu"))
+    (jobs,) = tune.grids([full], tune.RATES).values()
+    assert [j.learning_rate for j in jobs] == [1.25e-5, 3.15e-5, 7.9e-5, 2e-4]
 
 
 def test_a_method_whose_whole_grid_failed_is_left_out_by_name():
@@ -75,7 +78,8 @@ def test_an_unknown_split_is_refused_by_name():
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
     out = tmp_path_factory.mktemp("tuned")
-    command = [sys.executable, "-m", "benchmarks.run", "--model", "tiny", "--train-documents", "16", "--limit", "2"]
+    command = [sys.executable, "-m", "benchmarks.run", "--model", "tiny", "--train-documents", "128", "--limit", "2"]
+    command += ["--max-length", "1024"]
     command += ["--methods", "frozen,lora", "--tune-lr", "1e-4,1e-2", "--dtype", "float32", "--out", str(out)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
@@ -103,10 +107,14 @@ def test_the_tuned_run_has_the_rate_that_won_and_the_grid_is_on_record(tuned):
     records = Store(out).all()
     grid = [r for r in records if r.spec.split == HELD_OUT]
     final = [r for r in records if r.spec.split != HELD_OUT]
-    assert {(r.spec.method, r.spec.learning_rate) for r in grid} == {("lora", 1e-4), ("lora", 1e-2)}
+    rates = {r.spec.learning_rate for r in grid}
+    assert {r.spec.method for r in grid} == {"lora"} and rates > {1e-4, 1e-2}
+    (further,) = rates - {1e-4, 1e-2}  # of two rates one is best, and both are an edge
+    assert further in (3.97e-5, 2.52e-2) and "one rate beyond it" in done.stdout
     (lora,) = [r for r in final if r.spec.method == "lora"]
     winner = next(r for r in grid if r.spec.learning_rate == lora.spec.learning_rate)
-    assert replace(winner.spec, split="evaluation") == lora.spec
+    assert replace(winner.spec, split="evaluation", train_documents=128) == lora.spec
+    assert winner.spec.train_documents == 32
     assert "Learning rates" in done.stdout and "Chosen" in done.stdout
     held = {(t, d) for r in grid for t, s in r.scores.items() for d in s.documents}
     assert not held & {(t, d) for r in final for t, s in r.scores.items() for d in s.documents}

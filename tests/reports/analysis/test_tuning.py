@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
+import pytest
 from synthetic_records import make_failed, make_record
 
 from reports.analysis.groups import make_groups
 from reports.analysis.tuning import tuning_rows, tuning_table
+from results.metrics import macro_bits_per_byte
 from results.table import markdown
-from results.tuning import HELD_OUT, best, grid, grid_id
+from results.tuning import HELD_OUT, best, beyond_edge, grid, grid_id
 
 RATES = (1e-4, 3e-4, 1e-3)
 
@@ -19,9 +22,12 @@ def with_macro(record, value):
     return dataclasses.replace(record, scores=scores)
 
 
+QUARTER = make_record("lora").spec.train_documents // 4
+
+
 def held_out(method="lora", macros=(0.4, 0.5, 0.5)):
     return [
-        with_macro(make_record(method, learning_rate=rate, split=HELD_OUT, count=20), macro)
+        with_macro(make_record(method, learning_rate=rate, split=HELD_OUT, count=20, train_documents=QUARTER), macro)
         for rate, macro in zip(RATES, macros, strict=True)
     ]
 
@@ -31,10 +37,42 @@ def test_the_highest_macro_mean_wins_and_the_lower_rate_of_two_that_tie():
     assert best([make_failed("lora", split=HELD_OUT)]) is None
 
 
-def test_a_grid_changes_the_rate_and_the_split_and_nothing_else():
+def with_bits(record, bits):
+    """Every document's right choice, of four bytes, costs this many bits a byte."""
+    scores = {
+        task: dataclasses.replace(
+            s, loglikelihoods=((-4 * bits * math.log(2), -99.0),) * s.count, choice_bytes=((4, 4),) * s.count,
+            gold=(0,) * s.count,
+        )
+        for task, s in record.scores.items()
+    }  # fmt: skip
+    return dataclasses.replace(record, scores=scores)
+
+
+def test_bits_per_byte_choose_where_there_are_any_whatever_the_accuracy():
+    records = [with_bits(r, bits) for r, bits in zip(held_out(), (1.0, 0.8, 0.9), strict=True)]
+    assert macro_bits_per_byte(records[0]) == pytest.approx(1.0)
+    assert best(records).spec.learning_rate == 3e-4
+    records = [with_bits(r, bits) for r, bits in zip(held_out(macros=(0.9, 0.1, 0.1)), (1.0, 0.8, 0.7), strict=True)]
+    assert best(records).spec.learning_rate == 1e-3
+
+
+def test_one_rate_beyond_the_edge_is_tried_and_none_inside():
+    records = held_out(macros=(0.3, 0.5, 0.4))
+    assert beyond_edge(records, best(records)) is None
+    lowest, highest = held_out(macros=(0.9, 0.5, 0.4)), held_out(macros=(0.1, 0.5, 0.9))
+    assert beyond_edge(lowest, best(lowest)) == pytest.approx(1e-4 / 2.52, rel=0.01)
+    assert beyond_edge(highest, best(highest)) == pytest.approx(1e-3 * 2.52, rel=0.01)
+    (group,) = make_groups([make_record("lora"), *highest])
+    (table,) = tuning_table(group)
+    assert table.rows[0][4] == "0.001 (edge)"
+
+
+def test_a_grid_changes_the_rate_the_split_and_the_size_and_nothing_else():
     spec = make_record("lora").spec
     jobs = grid(spec, RATES)
     assert [j.learning_rate for j in jobs] == list(RATES) and {j.split for j in jobs} == {HELD_OUT}
+    assert {j.train_documents for j in jobs} == {QUARTER}
     assert {grid_id(j) for j in jobs} == {grid_id(spec)}
     assert grid_id(dataclasses.replace(spec, batch_size=1)) != grid_id(spec)
 
@@ -52,7 +90,7 @@ def test_jobs_of_a_grid_are_no_rows_and_stand_in_a_table_of_their_own():
 
 
 def test_a_grid_alone_or_half_failed_is_shown_as_it_is():
-    failed = make_failed("lora", learning_rate=1e-4, split=HELD_OUT)
+    failed = make_failed("lora", learning_rate=1e-4, split=HELD_OUT, train_documents=QUARTER)
     (group,) = make_groups([failed, *held_out()[1:]])
     (table,) = tuning_table(group)
     assert not group.rows and table.rows[0][1] == "failed" and table.rows[0][4] == "0.0003"
