@@ -43,25 +43,51 @@ def micro_accuracy(record: Record) -> float | None:
 
 
 def bits_per_byte(score: Score) -> list[float] | None:
-    """Return each document's bits a byte of the right choice, from 0, lower is better: how well it was learned.
+    """Return each document's bits a byte of the right choice, lower is better: how well it was learned.
 
-    Documents without a single right choice, or with an empty one, are left out. None where a score holds no choices.
+    Documents without a single right choice are left out. None where a score holds no choices.
     """
+    documents = bits_of_choices(score)
+    return None if documents is None else [-bits[gold] for bits, gold in documents]
+
+
+def margin_per_byte(score: Score) -> list[float] | None:
+    """Return each document's margin in bits a byte of the right choice over the best wrong one, higher is better.
+
+    Documents and None as in `bits_per_byte`; documents with one choice have no margin either.
+    """
+    documents = bits_of_choices(score)
+    if documents is None:
+        return None
+    return [bits[gold] - max(b for i, b in enumerate(bits) if i != gold) for bits, gold in documents if len(bits) > 1]
+
+
+def bits_of_choices(score: Score) -> list[tuple[list[float], int]] | None:
+    """Return (log2-likelihood a byte of every choice, index of the right one) of each document with a single one."""
     if score.loglikelihoods is None or score.choice_bytes is None or score.gold is None:
         return None
     documents = zip(score.loglikelihoods, score.choice_bytes, score.gold, strict=True)
     return [
-        -values[gold] / (math.log(2) * sizes[gold])
+        ([x / math.log(2) / max(size, 1) for x, size in zip(values, sizes, strict=True)], gold)
         for values, sizes, gold in documents
-        if gold is not None and sizes[gold]
+        if gold is not None
     ]
 
 
 def macro_bits_per_byte(record: Record) -> float | None:
     """Mean over the spec's tasks of the mean over documents; None unless every task has choices."""
-    by_task = [bits_per_byte(s) for t in record.spec.tasks if (s := (record.scores or {}).get(t)) is not None]
+    return _macro(record, bits_per_byte)
+
+
+def macro_margin_per_byte(record: Record) -> float | None:
+    """Mean over the spec's tasks of the mean over documents; None unless every task has choices."""
+    return _macro(record, margin_per_byte)
+
+
+def _macro(record: Record, of: Callable[[Score], list[float] | None]) -> float | None:
+    by_task = [of(s) for t in record.spec.tasks if (s := (record.scores or {}).get(t)) is not None]
     means = [sum(values) / len(values) for values in by_task if values]
-    return sum(means) / len(means) if len(means) == len(record.spec.tasks) else None
+    return sum(means) / len(means) if means and len(means) == len(record.spec.tasks) else None
 
 
 def unparseable(record: Record) -> float | None:
@@ -150,6 +176,14 @@ METRICS: tuple[Metric, ...] = (
         label="Bits per byte",
         format=".4f",
         get=macro_bits_per_byte,
+    ),
+    Metric(
+        name="margin_per_byte",
+        unit="bits",
+        direction="higher",
+        label="Margin per byte",
+        format=".4f",
+        get=macro_margin_per_byte,
     ),
     Metric(
         name="first_step",

@@ -12,6 +12,7 @@ from reports import roster
 from reports.analysis.groups import Group
 from reports.analysis.notes import EMBEDDED, detectable_note, names, seeds_text
 from reports.analysis.summary import Summary
+from reports.analysis.verdicts import BETTER, EQUIVALENT, UNDECIDED, WORSE, Judged
 from reports.analysis.wording import SHOWN, interval_text, metric_text
 from results.metrics import metric
 
@@ -28,6 +29,7 @@ class Answer:
     """Sentences, ready to show."""
 
     verdict: str
+    decided: tuple[str, ...]  # a sentence a measure and comparison: who is better, equivalent, worse
     sure: tuple[str, ...]
     cost: tuple[str, ...]
     failed: tuple[str, ...]  # methods without a record or with one missing, and why
@@ -39,10 +41,11 @@ def answer(group: Group) -> Answer:
     failed = tuple(f"{s.row.label}: {s.note}" for s in summaries if s.note)
     best = next((s for s in summaries if s.best and s.macro is not None), None)
     if best is None:
-        return Answer("No answer: no job of this group has finished.", (), (), failed)
+        return Answer("No answer: no job of this group has finished.", (), (), (), failed)
     tied = [s for s in summaries if s.tied]
     others = [s for s in summaries if s.macro is not None and s is not best]
-    return Answer(_verdict(best, tied, others), _sure(group, best), _cost(group, [best, *tied]), failed)
+    cost = _cost(group, [best, *tied])
+    return Answer(_verdict(best, tied, others), _decided(group), _sure(group, best), cost, failed)
 
 
 def _verdict(best: Summary, tied: Sequence[Summary], others: Sequence[Summary]) -> str:
@@ -66,6 +69,30 @@ def _verdict(best: Summary, tied: Sequence[Summary], others: Sequence[Summary]) 
         text += _names(near) if len(near) <= 4 else f"{len(near)} others"
     untrained = [s for s in (best, *tied) if s.metrics["trainable_params"] == 0]
     return f"{text}." + (f" Training is not shown to help: {_names(untrained)} trains nothing." if untrained else "")
+
+
+def _decided(group: Group) -> tuple[str, ...]:
+    return tuple(_decision(judged) for by_measure in group.judged for judged in by_measure.values())
+
+
+def _decision(judged: Sequence[Judged]) -> str:
+    """One measure against one reference: the methods of each verdict, in words."""
+    measure, reference = judged[0].measure, judged[0].reference.label
+    words = {
+        BETTER: f"better than {reference}",
+        WORSE: f"worse than {reference}",
+        EQUIVALENT: f"equivalent to {reference}",
+        UNDECIDED: "undecided",
+    }
+    parts = []
+    for word, text in words.items():
+        labels = [j.row.label + (" (these models)" if j.about_models else "") for j in judged if j.word == word]
+        if all(j.about_models for j in judged):
+            labels = [label.removesuffix(" (these models)") for label in labels]
+        if labels:
+            parts.append(f"{text}: {names(labels)}")
+    about = " One seed: this is about these trained models only." if all(j.about_models for j in judged) else ""
+    return f"{measure.label}. {measure.sentence} {'; '.join(parts)}.{about}"
 
 
 def _sure(group: Group, best: Summary) -> tuple[str, ...]:

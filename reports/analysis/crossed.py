@@ -79,7 +79,8 @@ def against(values: Sequence[np.ndarray], reference: int) -> list[Paired]:
             models = Estimate(float(value), math.sqrt(of_documents[i]), freedom)
         if of_documents is not None and of_both is not None and pooled is not None:
             of_seeds, seed_freedom = pooled
-            inter = np.array([np.mean([x for j, x in enumerate(of_both) if j != reference])])
+            others = np.delete(of_both, reference)  # pooled, as the seeds are
+            inter = np.array([others.mean() if len(others) else 0.0])
             variance, degrees = combined(of_documents[i : i + 1], of_seeds, inter, freedom, seed_freedom, seeds)
             method = Estimate(float(value), math.sqrt(float(variance[0])), float(degrees[0]))
         results.append(Paired(float(value), models, method, seeds, documents))

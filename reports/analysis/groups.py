@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 from reports import roster
 from reports.analysis.rows import Row, finished, first_of
 from reports.analysis.summary import Comparison, Summary, compare, summarise
+from reports.analysis.verdicts import Judged, judge_all
 from results.adapters import joined
 from results.comparable import (
     TRAINED,
@@ -98,6 +99,14 @@ class Group:
         for method, controls in roster.controls().items():
             shown += [self.compare(row, controls) for row in self.own([method])]
         return [comparisons for comparisons in shown if comparisons]
+
+    @cached_property
+    def judged(self) -> list[Mapping[str, list[Judged]]]:
+        """The verdicts that a report shows, by measure: all rows against the first reference, controls their method."""
+        shown = [judge_all(self.rows, self.tasks, reference) for reference in self.references[:1]]
+        for method, controls in roster.controls().items():
+            shown += [judge_all(self.rows, self.tasks, row, controls) for row in self.own([method])]
+        return [judged for judged in shown if judged]
 
     def compare(self, reference: Row, methods: tuple[str, ...] | None = None) -> list[Comparison]:
         """Every other finished row, or those of `methods`, against a row of the group."""
@@ -203,10 +212,9 @@ def _share_grids(parts: dict[tuple, list[Record]]) -> None:
     """Put the jobs of a grid, which train on a part of the documents, into the groups whose rates they chose."""
     for identity in list(parts):
         jobs = [r for r in parts[identity] if r.spec.split == HELD_OUT]
-        for other in [i for i in parts if i != identity]:
+        for other in (i for i in list(parts) if i != identity):
             decided = {grid_id(r.spec) for r in parts[other] if r.spec.split != HELD_OUT}
-            moved = [r for r in jobs if grid_id(r.spec) in decided]
-            parts[other] += moved
+            parts[other] += (moved := [r for r in jobs if grid_id(r.spec) in decided])
             parts[identity] = [r for r in parts[identity] if r not in moved]
         if not parts[identity]:
             del parts[identity]

@@ -16,12 +16,13 @@ def accuracy_notes(group: Group, summaries: Sequence[Summary], columns: Sequence
     if group.embedded:
         notes.append(f"Data: {EMBEDDED}.")
     if any(s.macro is not None for s in summaries):
-        tie = (
-            "; ≈: not significantly different from the best (paired max-T test over documents and all pairs of "
-            "methods, p ≥ 0.05)"
-            if any(s.tied for s in summaries)
-            else ""
+        test = (
+            "over documents and seeds, Tukey's range test of all pairs of methods"
+            if over_seeds(group)
+            else "paired max-T test over documents and all pairs of methods: about these trained models"
         )
+        tied = any(s.tied for s in summaries)
+        tie = f"; ≈: not significantly different from the best ({test}, p ≥ 0.05)" if tied else ""
         interval = ", the 95% interval ±1.96 of them" if "macro_interval" in columns else ""
         notes.append(f"± is one standard error over documents{interval}. Bold: highest macro mean{tie}.")
         notes.append(seeds_note([s.row for s in summaries]))
@@ -31,6 +32,12 @@ def accuracy_notes(group: Group, summaries: Sequence[Summary], columns: Sequence
     if group.differing:
         notes.append(f"Allowed to differ between these records: {', '.join(sorted(group.differing))}.")
     return tuple(note for note in notes if note)
+
+
+def over_seeds(group: Group) -> bool:
+    """Whether bests and ties are about the methods: every finished row shares two seeds or more with all others."""
+    seeds = [set(row.seeds) for row in group.finished]
+    return bool(seeds) and len(set.intersection(*seeds)) > 1
 
 
 def seeds_note(rows: Sequence[Row]) -> str:
@@ -96,7 +103,8 @@ def detectable_note(group: Group) -> str:
         if span := span_text(comparisons):
             return (
                 f"A true difference to {row.label} in the macro mean below {span} would probably be missed "
-                "with so few documents: one of that size is found in 80% of such evaluations (two-sided test at 5%)."
+                "with so few documents: one of that size is found in 80% of such evaluations (two-sided test at 5%, "
+                "Holm-adjusted over the methods)."
             )
     return "How small a difference would be found is not known: these documents do not tell the methods apart at all."
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from scipy.stats import binomtest, norm
@@ -21,6 +22,7 @@ from statsmodels.stats.multitest import multipletests
 
 ALPHA = 0.05  # two-sided
 POWER = 0.8
+Name = TypeVar("Name", bound=Hashable)
 MOST = 1e15  # documents or seeds; beyond it floats are no longer whole numbers
 
 
@@ -104,7 +106,7 @@ def mcnemar(differences: np.ndarray) -> float:
     return float(binomtest(better, better + worse, 0.5).pvalue) if better + worse else 1.0
 
 
-def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
+def holm(p_values: Mapping[Name, float | None]) -> dict[Name, float | None]:
     """Holm's adjustment over methods: the chance of even one false finding stays below alpha. None stays None."""
     known = {name: p for name, p in p_values.items() if p is not None}
     if not known:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from scipy.stats import studentized_range
 
-from reports.analysis import stats
+from reports.analysis import crossed, measures, stats
+from reports.analysis.crossed import Estimate
 from reports.analysis.rows import Row, finished
 from results.metrics import METRICS, macro_accuracy
 from results.record import Record
@@ -65,29 +67,57 @@ def compare(
     rows: Sequence[Row], tasks: Sequence[str], reference: Row, methods: Sequence[str] | None = None
 ) -> list[Comparison]:
     """Every other finished row, or those of `methods`, against `reference`; p-values are adjusted over these rows."""
+    others = [r for r in finished(rows) if r is not reference and (methods is None or r.method in methods)]
+    about_methods = _method_estimates(others, tasks, reference)
     paired = []
-    for row in finished(rows):
-        if row is reference or (methods is not None and row.method not in methods):
-            continue
+    for row in others:
         seeds = _common_seeds(row, reference)
         differences = [row.outcomes(task, seeds) - reference.outcomes(task, seeds) for task in tasks]
-        pairs = zip(tasks, differences, strict=True)
-        by_task = {task: (float(d.mean()), stats.mcnemar(d)) for task, d in pairs}
-        paired.append((row, stats.paired_bootstrap(differences), by_task, seeds, sum(map(len, differences))))
-    macro = stats.holm({row.label: difference.p for row, difference, *_ in paired})
-    adjusted = {task: stats.holm({row.label: by_task[task][1] for row, _, by_task, *_ in paired}) for task in tasks}
+        by_task = {task: (float(d.mean()), stats.mcnemar(d)) for task, d in zip(tasks, differences, strict=True)}
+        macro = stats.paired_bootstrap(differences)
+        if (estimates := about_methods.get(row)) is not None:
+            whole, *each = estimates
+            macro = stats.Difference(whole.value, whole.stderr, *whole.interval(), whole.p)
+            by_task = {task: (e.value, e.p) for task, e in zip(tasks, each, strict=True)}
+        paired.append((row, macro, by_task, seeds, sum(map(len, differences))))
+    macro_p = stats.holm({row.label: difference.p for row, difference, *_ in paired})
+    flat = {(row.label, task): p for row, _, by_task, *_ in paired for task, (_, p) in by_task.items()}
+    adjusted = stats.holm(flat)
     return [
         Comparison(
             row,
             reference,
             difference,
-            macro[row.label],
-            {task: (*by_task[task], adjusted[task][row.label]) for task in tasks},
+            macro_p[row.label],
+            {task: (*by_task[task], adjusted[row.label, task]) for task in tasks},
             list(seeds or ()),
             documents,
         )
         for row, difference, by_task, seeds, documents in paired
     ]
+
+
+def _method_estimates(rows: Sequence[Row], tasks: Sequence[str], reference: Row) -> dict[Row, list[Estimate]]:
+    """Estimate each row's difference of accuracy to `reference` over documents and seeds: macro mean, then each task.
+
+    Rows that share fewer than two seeds with it, or tasks of a single document, have no estimate.
+    """
+    together: dict[tuple[int, ...], list[Row]] = {}
+    for row in rows:
+        if (seeds := _common_seeds(row, reference)) is not None and len(seeds) > 1:
+            together.setdefault(seeds, []).append(row)
+    estimates: dict[Row, list[Estimate]] = {}
+    for seeds, family in together.items():
+        records = [[r for r in row.done if r.spec.seed in seeds] for row in (reference, *family)]
+        arrays = measures.values(records, tasks, measures.ACCURACY)
+        if arrays is None:
+            continue
+        asked = [crossed.against(part, 0)[1:] for part in (arrays, *([array] for array in arrays))]
+        for i, row in enumerate(family):
+            found = [pair.method for part in asked if (pair := part[i]).method is not None]
+            if len(found) == len(asked):
+                estimates[row] = [e for e in found if e is not None]
+    return estimates
 
 
 def _common_seeds(row: Row, other: Row) -> tuple[int, ...] | None:
@@ -100,6 +130,9 @@ def _against(rows: Sequence[Row], tasks: Sequence[str], best: Row) -> dict[Row, 
 
     None: too few documents. A row that does not lag on the seeds in common, which are what is tested, has 1.
     """
+    rows = finished(rows)
+    if (shared := set.intersection(*(set(row.seeds) for row in rows))) and len(shared) > 1:
+        return _against_over_seeds(rows, tasks, best, sorted(shared))
     columns: dict[tuple[Row, tuple[int, ...] | None], int] = {}
     pairs: dict[tuple[Row, Row], tuple[int, int]] = {}
     for one, other in combinations([best, *(row for row in finished(rows) if row is not best)], 2):
@@ -118,9 +151,27 @@ def _against(rows: Sequence[Row], tasks: Sequence[str], best: Row) -> dict[Row, 
     }
 
 
+def _against_over_seeds(
+    rows: Sequence[Row], tasks: Sequence[str], best: Row, seeds: Sequence[int]
+) -> dict[Row, float | None]:
+    """p of each other row's lag behind `best` over documents and seeds, by Tukey's range test over all rows."""
+    others = [row for row in rows if row is not best]
+    records = [[r for r in row.done if r.spec.seed in seeds] for row in (best, *others)]
+    arrays = measures.values(records, tasks, measures.ACCURACY)
+    pairs = crossed.against(arrays, 0)[1:] if arrays is not None else []
+    result: dict[Row, float | None] = dict.fromkeys(others)
+    for row, pair in zip(others, pairs, strict=True):
+        if (e := pair.method) is not None:
+            ratio = -e.value / e.stderr if e.stderr else np.inf if e.value < 0 else 0.0
+            p = float(studentized_range.sf(max(ratio, 0.0) * np.sqrt(2), len(rows), e.freedom))
+            result[row] = p if ratio > 0 else 1.0
+    return result
+
+
 def detectable(comparisons: Sequence[Comparison]) -> tuple[float, float] | None:
-    """(smallest, largest) over the comparisons of the smallest difference each could have detected."""
-    known = [stats.minimum_detectable(c.macro.stderr) for c in comparisons if c.macro.stderr]
+    """(smallest, largest) over the comparisons of the smallest difference each could have detected, as Holm tests."""
+    size = stats.ALPHA / max(len(comparisons), 1)
+    known = [stats.minimum_detectable(c.macro.stderr, size) for c in comparisons if c.macro.stderr]
     return (min(known), max(known)) if known else None
 
 

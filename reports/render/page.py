@@ -25,6 +25,7 @@ from reports.render.maps import expert_maps, router_maps, sensitivity_maps
 from reports.render.tables import ablation_table, full_table, main_tables, paired_table, short
 from reports.render.templating import html
 from reports.render.titles import brief_titles, by_information, distinct_titles, documents, seeds
+from reports.render.verdicts import verdict_tables
 from results.metrics import METRICS
 from results.table import NOTHING, Table
 
@@ -71,6 +72,7 @@ def _comparison(group: Group, links: Links, columns: Sequence[str], brief: str, 
         "results": results,
         "extra": frozenset(i for i, name in enumerate(results.columns) if name not in shown),
         "plot": bool(group.finished),
+        "verdicts": verdict_tables(group),
         "paired": paired_table(group)[0],
         "ablations": ablation_table(group),
         "tuning": [short(group, table) for table in tuning_table(group)],

@@ -29,8 +29,9 @@ from results.record import PHASES
 from results.table import NOTHING, Table
 
 TIE = " ≈"
+MEASURED = ("bits_per_byte", "margin_per_byte", "first_step", "unparseable")  # that not every record has
 
-ACCURACY = ("tasks", "macro", "macro_interval", "unparseable")
+ACCURACY = ("tasks", "macro", "macro_interval", *MEASURED)
 PARAMETERS = (
     "trainable_params", "after_pruning_params", "expert_params", "router_params", "active_params", "total_params",
     "adapter_bytes",
@@ -39,7 +40,7 @@ COST = (
     "peak_bytes", *(f"peak_{phase}_bytes" for phase in PHASES),
     "total_seconds", *(f"{phase}_seconds" for phase in PHASES), "train_speed", "evaluate_speed",
 )  # fmt: skip
-COMPACT = ("macro", "tasks", "unparseable", "trainable_params", "peak_bytes", "total_seconds")
+COMPACT = ("macro", "tasks", *MEASURED, "trainable_params", "peak_bytes", "total_seconds")
 
 
 def main_tables(group: Group, columns: Sequence[str] | None = None) -> list[Table]:
@@ -128,8 +129,8 @@ def paired_table(group: Group) -> tuple[list[Table], list[dict[str, Any]]]:
 
 
 def compact_columns(summaries: Sequence[Summary]) -> list[str]:
-    """The compact columns; unlike the others, `unparseable` means something under one kind of protocol only."""
-    return [c for c in COMPACT if c != "unparseable" or any(s.metrics[c] is not None for s in summaries)]
+    """The compact columns; unlike the others, those of `MEASURED` are left out where no row has one."""
+    return [c for c in COMPACT if c not in MEASURED or any(s.metrics[c] is not None for s in summaries)]
 
 
 def compact_notes(group: Group, summaries: Sequence[Summary]) -> tuple[str, ...]:
@@ -149,6 +150,8 @@ def method_table(
     """drop_empty: leave out metrics that no row has. compact: no error per task, rounded counts, no note column."""
     made: list[tuple[str, Callable[[Summary], str]]] = [("Method", lambda s: s.row.label)]
     bold_column = None
+    if any(len(s.row.done) > 1 for s in summaries):
+        made.append(("Seeds", lambda s: ", ".join(map(str, s.row.seeds)) or NOTHING))
     for name in columns:
         if name == "tasks":
             made += [(task, _task_cell(task, compact)) for task in group.tasks]
@@ -232,18 +235,27 @@ def _paired(group: Group, comparisons: Sequence[Comparison]) -> Table:
     seeds = seeds_text({c.row.label: c.seeds for c in comparisons})
     seeds = f"one seed, {seeds}" if seeds.isdigit() else f"seeds in common: {seeds}"
     notes = [
-        "Points of accuracy on the same documents. Interval and p: paired bootstrap over documents, stratified by "
-        f"task; Holm over {_methods(len(comparisons))}. *: exact McNemar p, Holm-adjusted over methods, below 0.05.",
+        f"Points of accuracy on the same documents. {_tested(comparisons)} Holm over {_methods(len(comparisons))}. "
+        "*: p of the task, Holm-adjusted over methods and tasks, below 0.05.",
         "The reference was fixed beforehand; the best of the main table is picked by these documents, so that its ≈ "
         "counts all pairs.",
         f"Documents: {comparisons[0].documents}; {seeds}.",
     ]
     if span := span_text(comparisons):
-        notes.append(f"A true difference below {span} would probably be missed (power 80%, two-sided 5%).")
+        notes.append(f"A true difference below {span} would probably be missed (power 80%, two-sided 5%, Holm).")
     if group.embedded:
         notes.append(f"Data: {EMBEDDED}.")
     columns = ("Method", "Macro mean", "95% interval", "p", "p (Holm)", *group.tasks)
     return Table(f"Difference to {reference.label}", columns, tuple(rows), notes=tuple(notes))
+
+
+def _tested(comparisons: Sequence[Comparison]) -> str:
+    models = "paired bootstrap over documents, stratified by task; of one task McNemar's exact test"
+    if all(len(c.seeds) > 1 for c in comparisons):
+        return "Interval and p: over documents and seeds."
+    if any(len(c.seeds) > 1 for c in comparisons):
+        return f"Interval and p: over documents and seeds where two seeds or more are in common, else {models}."
+    return f"Interval and p: {models}. One seed: about these trained models only."
 
 
 def _methods(number: int) -> str:

@@ -23,6 +23,7 @@ from reports.render.table import csv_text, latex
 from reports.render.tables import ablation_table, captioned, main_csv, main_tables, paired_table, short
 from reports.render.templating import as_markdown
 from reports.render.titles import distinct_titles
+from reports.render.verdicts import verdict_rows, verdict_tables
 from results.stability import Stability
 
 
@@ -87,20 +88,22 @@ def _draw_group(group: Group, folder: Path, columns: Sequence[str] | None, image
     tables = [short(group, table) for table in (*main_tables(group, columns), *ablation_table(group))]
     tables += [short(group, table) for table in tuning_table(group)]
     paired, paired_rows = paired_table(group)
+    verdicts = verdict_tables(group)
     if group.tuning:
         write_text(folder / "learning-rates.csv", csv_text(tuning_rows(group)))
     write_text(folder / "main.csv", csv_text(main_csv(group)))
     write_text(folder / "paired.csv", csv_text(paired_rows))
+    write_text(folder / "verdicts.csv", csv_text(verdict_rows(group)))
     drawn = {**figures(group), **maps(group)}
     text = as_markdown(
-        "main.md.j2", group=group, tables=[*tables, *paired], paired=paired, stems=list(drawn),
+        "main.md.j2", group=group, tables=[*tables, *verdicts, *paired], paired=paired, stems=list(drawn),
         commits=sorted({str(r.environment.get("git_commit")) for r in group.records}),
         records=sorted(group.records, key=lambda r: r.key),
     )  # fmt: skip
     write_text(folder / "main.md", text)
     ledger = replace(ledger_table(group, judge(group, load_claims())), title="")
     write_text(folder / "claims.md", as_markdown("claims.md.j2", group=group, ledger=ledger))
-    for i, table in enumerate([*tables, *paired]):
+    for i, table in enumerate([*tables, *verdicts, *paired]):
         write_text(folder / f"table{i + 1}.tex", latex(captioned(group, table), f"{group.name}-{i + 1}"))
     for stem, (rows, draw_it) in drawn.items():
         write_figure(folder, stem, rows, draw_it, images)

@@ -1,0 +1,134 @@
+"""Four verdicts on a difference: better, worse, equivalent within the margin, undecided.
+
+Where both methods have two seeds or more they are about the methods; with one seed they are about these trained models
+alone, and say so. Margins are declared in reports/claims.yaml, before the evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from scipy.stats import norm
+from scipy.stats import t as student
+
+from reports.analysis import crossed, losses, stats
+from reports.analysis.crossed import ALPHA, Estimate, Paired
+from reports.analysis.measures import HEADLINES, Measure, values
+from reports.analysis.rows import Row, finished
+from results.record import Record
+
+LEDGER = Path(__file__).resolve().parents[1] / "claims.yaml"
+BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecided"
+LOSS = Measure(
+    "loss", "Loss before training", "How surprising each batch was before the model was trained on it.",
+    False, 1, "+z.4f", "nats", lambda score: None,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One method against a reference in one measure."""
+
+    row: Row
+    reference: Row
+    measure: Measure
+    paired: Paired
+    p: float | None  # of the question that is answered, Holm-adjusted over the methods of the comparison
+    word: str  # one of the four
+    detectable: float | None  # smallest difference that the test in use finds with power 80%
+
+    @property
+    def about_models(self) -> bool:
+        """Whether the word is about these trained models alone."""
+        return self.paired.method is None
+
+    @property
+    def text(self) -> str:
+        """The verdict in words."""
+        return f"{self.word} (one seed: these models only)" if self.about_models else self.word
+
+
+def margins() -> dict[str, float]:
+    """Return the declared margin of each measure, in its own unit (accuracy as a fraction)."""
+    declared = (yaml.safe_load(LEDGER.read_text(encoding="utf-8")) or {}).get("margins") or {}
+    return {name: float(value) for name, value in declared.items()}
+
+
+def verdict(estimate: Estimate | None, margin: float | None, higher: bool, p: float | None = None) -> str:
+    """Say which of the four it is. p: adjusted, in place of the estimate's own.
+
+    Equivalent: the 90% interval lies within the margin, which is two one-sided tests at 5%; a difference that is sure
+    but smaller than the margin is equivalent, since the margin says what does not matter.
+    """
+    if estimate is None:
+        return UNDECIDED
+    low, high = estimate.interval(1 - 2 * ALPHA)
+    if margin is not None and -margin < low and high < margin:
+        return EQUIVALENT
+    if (estimate.p if p is None else p) < ALPHA:
+        return BETTER if (estimate.value > 0) == higher else WORSE
+    return UNDECIDED
+
+
+def judge_rows(
+    rows: Sequence[Row], tasks: Sequence[str], reference: Row, measure: Measure, methods: Sequence[str] | None = None
+) -> list[Judged]:
+    """Judge every other finished row, or those of `methods`, against `reference` on the seeds that both have.
+
+    Rows without a value of the measure are left out; p-values are Holm-adjusted over the rows that have one.
+    """
+    pairs: list[tuple[Row, Paired]] = []
+    others = [r for r in finished(rows) if r is not reference and (methods is None or r.method in methods)]
+    by_seeds: dict[tuple[int, ...], list[Row]] = {}
+    for row in others:
+        seeds = tuple(sorted(set(row.seeds) & set(reference.seeds)))
+        by_seeds.setdefault(seeds, []).append(row)
+    for seeds, together in by_seeds.items():
+        if not seeds:
+            continue
+        records = [_of_seeds(row, seeds) for row in (reference, *together)]
+        if measure is LOSS:
+            compared = [losses.paired_losses(own, records[0]) for own in records[1:]]
+            pairs += [(row, p) for row, p in zip(together, compared, strict=True) if p is not None]
+        elif (arrays := values(records, tasks, measure)) is not None:
+            pairs += list(zip(together, crossed.against(arrays, 0)[1:], strict=True))
+    order = {row: i for i, row in enumerate(others)}
+    pairs.sort(key=lambda pair: order[pair[0]])
+    asked = {row.label: pair.method or pair.models for row, pair in pairs}
+    adjusted = stats.holm({label: e.p if e is not None else None for label, e in asked.items()})
+    margin = margins().get(measure.name)
+    return [
+        Judged(
+            row, reference, measure, pair, adjusted[row.label],
+            verdict(asked[row.label], margin, measure.higher, adjusted[row.label]),
+            smallest_detectable(asked[row.label], len(pairs)),
+        )
+        for row, pair in pairs
+    ]  # fmt: skip
+
+
+def judge_all(
+    rows: Sequence[Row], tasks: Sequence[str], reference: Row, methods: Sequence[str] | None = None
+) -> Mapping[str, list[Judged]]:
+    """Judge in the headline measures and in the loss, by the measure's name; one that no record gives is left out."""
+    judged = {m.name: judge_rows(rows, tasks, reference, m, methods) for m in (*HEADLINES, LOSS)}
+    return {name: found for name, found in judged.items() if found}
+
+
+def smallest_detectable(estimate: Estimate | None, tests: int, power: float = stats.POWER) -> float | None:
+    """Return the smallest true difference that the test in use finds with this power.
+
+    Its error and degrees of freedom are the estimate's, its critical value that of Holm's first step over `tests`.
+    """
+    if estimate is None or not estimate.stderr:
+        return None
+    critical = student.ppf(1 - ALPHA / (2 * tests), estimate.freedom)
+    return float((critical + norm.ppf(power)) * estimate.stderr)
+
+
+def _of_seeds(row: Row, seeds: Sequence[int]) -> list[Record]:
+    by_seed = {record.spec.seed: record for record in row.done}
+    return [by_seed[seed] for seed in seeds]
