@@ -15,7 +15,6 @@ import os
 import pkgutil
 import re
 import sys
-import types
 import typing
 import zlib
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from typing import TypeVar
 
 import baselines.methods
 import benchmarks.suites
+from baselines.fields import alternatives
 from baselines.method import Method
 from benchmarks.suite import Suite
 from results.names import pick
@@ -101,7 +101,7 @@ def _fault(cls: type[Method]) -> str | None:
 
 def _fits(value: object, hint: object) -> bool:
     """Tell whether a default is what its hint says, for hints of int, float, bool, str and None alone."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    options = alternatives(hint)
     if value is dataclasses.MISSING or not all(o in (int, float, bool, str, type(None)) for o in options):
         return True
     return type(value) in options or (type(value) is int and float in options)

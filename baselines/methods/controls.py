@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from pydantic.dataclasses import dataclass
 
 from baselines.experts import Facts
+from baselines.fields import CHECKED, in_one_sentence
 from baselines.methods.lora_smoe import LoraSMoE
 from baselines.sizes import Shapes
 from smoe import BudgetError, Probe, block_params, block_shapes, grouped
@@ -17,7 +18,8 @@ CLOSE = 0.005  # of the budget in parameters
 TRIES = 100_000  # exchanges looked at before giving up
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class RandomExperts(LoraSMoE):
     """LoRA-SMoE's histogram, shuffled over the blocks of the grouping. Does sensitivity beat chance?
 
@@ -42,7 +44,8 @@ class RandomExperts(LoraSMoE):
         return shuffled, facts
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class InverseExperts(LoraSMoE):
     """Votes for the lowest scores: each task's s becomes max(s) - s.
 
