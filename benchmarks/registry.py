@@ -115,12 +115,12 @@ def _names_in(file: Path) -> list[str]:
 
 def suites() -> dict[str, Suite]:
     """Every suite by name."""
-    found: dict[str, Suite] = {}
+    entries: dict[str, Suite] = {}
     for module in _package(benchmarks.suites):
         for value in vars(module).values():
             if isinstance(value, Suite):
-                _add(found, value.name, value, module)
-    return dict(sorted(found.items()))
+                _add(entries, value.name, value, module)
+    return dict(sorted(entries.items()))
 
 
 def _package(package: ModuleType) -> Iterator[ModuleType]:
@@ -158,7 +158,7 @@ def _import_file(name: str, file: Path) -> ModuleType:
     return sys.modules[name]
 
 
-def _add(found: dict[str, T], name: str, value: T, module: ModuleType) -> None:
-    if name in found and found[name] is not value:
+def _add(entries: dict[str, T], name: str, value: T, module: ModuleType) -> None:
+    if name in entries and entries[name] is not value:
         raise ValueError(f"two entries are named {name!r}; the second is in {module.__name__}")
-    found[name] = value
+    entries[name] = value

@@ -55,10 +55,10 @@ class Lora(Method):
         return r * sum(shape)
 
     def matched(self, target_params: int, shapes: Shapes) -> Method:
-        own = own_shapes(shapes, self.target_modules)
+        targets = own_shapes(shapes, self.target_modules)
 
         def params(r: int) -> int:
-            return sum(self.block_params(shape, r) for shape in own.values())
+            return sum(self.block_params(shape, r) for shape in targets.values())
 
         r = nearest_rank(params, target_params)
         require_within(self.name, f"r={r}", params(r), target_params)

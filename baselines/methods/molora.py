@@ -38,10 +38,10 @@ class MoLora(ExpertMethod):
 
     def matched(self, target_params: int, shapes: Shapes) -> Method:
         """The nearest setting, by ratio, of experts and rank together: either alone moves in large steps."""
-        own = own_shapes(shapes, self.target_modules)
+        targets = own_shapes(shapes, self.target_modules)
 
         def params(experts: int, r: int) -> int:
-            return sum(block_params(shape, experts, r, self.share_A) for shape in own.values())
+            return sum(block_params(shape, experts, r, self.share_A) for shape in targets.values())
 
         def distance(setting: tuple[int, int]) -> tuple[bool, float]:
             off = abs(residual(params(*setting), target_params))
