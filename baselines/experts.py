@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
 from peft import get_peft_model
+from pydantic.dataclasses import dataclass
 
+from baselines.fields import CHECKED, NotNegative, Positive, ProperFraction
 from baselines.method import Attached, Method
 from baselines.sizes import Shapes
 from smoe import DEFAULT_TARGETS, Budget, Probe, SMoEConfig, experts_per_block, parameter_counts, record_routing
@@ -18,30 +20,25 @@ Facts = dict[str, Any]
 PUBLISHED_SCALE = 2  # alpha / r of LoRA-SMoE, MoLA and HydraLoRA
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ExpertMethod(Method):
     """y = W x + (alpha/r) sum_e g_e(x) B_e A_e x with a soft or top-k router; see smoe/layer.py."""
 
     share_A: ClassVar[bool] = False  # one A for all experts of a block
 
-    r: int = 8  # rank of every expert
-    alpha: int = 64  # scale is alpha / r; a step moves the output by about alpha, whatever r and the experts
+    r: Positive[int] = 8  # rank of every expert
+    alpha: Positive[int] = 64  # scale is alpha / r; a step moves the output by about alpha, whatever r and the experts
     scale: Literal["equal", "published"] = "equal"  # published: alpha / r is 2 as in the papers, whatever alpha is
-    dropout: float = 0.0  # on the adapter's input; nothing to regularise in one pass, and a fifth of a CPU step
-    top_k: int | None = None  # experts a token uses; none: all, softly
+    dropout: ProperFraction = 0.0  # on the adapter's input; nothing to regularise in one pass, a fifth of a CPU step
+    top_k: Positive[int] | None = None  # experts a token uses; none: all, softly
     renormalise: bool = True  # divide the top-k gates by their sum
-    balance_loss: float = 0.0  # coefficient of the Switch balance loss
+    balance_loss: NotNegative[float] = 0.0  # coefficient of the Switch balance loss
     target_modules: tuple[str, ...] = DEFAULT_TARGETS
 
     def __post_init__(self) -> None:
-        self._require_positive("r", "alpha", *(["top_k"] if self.top_k is not None else []))
-        self._require_fraction("dropout")
-        if self.scale not in ("equal", "published"):
-            raise ValueError(f"{self.name}: scale {self.scale!r} is not one of equal, published")
+        super().__post_init__()
         if self.scale == "published" and self.alpha != ExpertMethod.alpha:
             raise ValueError(f"{self.name}: alpha {self.alpha} and scale published say two things; give one of them")
-        if self.balance_loss < 0:
-            raise ValueError(f"{self.name}: balance_loss {self.balance_loss} must be 0 or more")
 
     @abstractmethod
     def allocate(self, model: torch.nn.Module, probe: Probe) -> tuple[Mapping[str, int], Facts]:
@@ -87,7 +84,7 @@ class ExpertMethod(Method):
         return {**model.allocation_facts, "parameters": parameter_counts(model)}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Allocator(ExpertMethod):
     """A mixture whose experts are placed unevenly, under a budget: three fields, of which one is set.
 
@@ -97,9 +94,9 @@ class Allocator(ExpertMethod):
     needs_budget: ClassVar[bool] = True  # False: without one the method has numbers of its own
     one_of: ClassVar[tuple[tuple[str, ...], ...]] = (("mean_experts", "total_experts", "trainable_params"),)
 
-    mean_experts: float | None = 4.0  # budget: experts a block on average ...
-    total_experts: int | None = None  # ... or over all blocks ...
-    trainable_params: int | None = None  # ... or adapter parameters, routers included; one of the three
+    mean_experts: Positive[float] | None = 4.0  # budget: experts a block on average ...
+    total_experts: Positive[int] | None = None  # ... or over all blocks ...
+    trainable_params: Positive[int] | None = None  # ... or adapter parameters, routers included; one of the three
 
     def __post_init__(self) -> None:
         super().__post_init__()

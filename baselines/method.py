@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from pydantic.dataclasses import dataclass
 
+from baselines.fields import CHECKED
 from baselines.sizes import Shapes
 from smoe import Probe
 
 Attached = Any  # a PeftModel, or the model itself where nothing is added; torch's own type hides their attributes
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Method(ABC):
     """One way to fine-tune. Fields of a subclass are its hyperparameters; their comments document them."""
 
@@ -32,11 +33,17 @@ class Method(ABC):
     # Groups of hyperparameters of which one is set: on a command line, naming one takes the default of the others back.
     one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
+    def __post_init__(self) -> None:  # noqa: B027  # most methods have fields that go together in any way
+        """Raise ValueError for values that do not go together; what a field alone may be stands on the field.
+
+        One's own calls that of the base class.
+        """
+
     def check(self, model: torch.nn.Module, tasks: Sequence[str], total_steps: int) -> None:  # noqa: B027
         """Raise ValueError where this model, these tasks or so few steps make what was asked impossible.
 
         model: the base without weights (on the "meta" device). Called before any job starts; what the values alone
-        tell is refused in `__post_init__`.
+        tell is refused when the method is made.
         """
 
     @abstractmethod
@@ -86,13 +93,3 @@ class Method(ABC):
         Known keys: "router" {task: {block: {"load", "entropy", "dead"}}}.
         """
         return {}
-
-    def _require_positive(self, *fields: str) -> None:
-        for field in fields:
-            if (value := getattr(self, field)) <= 0:
-                raise ValueError(f"{self.name}: {field} {value} must be above 0")
-
-    def _require_fraction(self, *fields: str) -> None:
-        for field in fields:
-            if not 0 <= (value := getattr(self, field)) < 1:
-                raise ValueError(f"{self.name}: {field} {value} must lie in [0, 1)")

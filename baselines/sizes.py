@@ -15,10 +15,10 @@ TOLERANCE = 0.02  # of the target: the largest deviation that still counts as eq
 
 def own_shapes(shapes: Shapes, target_modules: Sequence[str]) -> Shapes:
     """Return those blocks that a method's `target_modules` name. Raises ValueError for none."""
-    found = {b: s for b, s in shapes.items() if any(b == t or b.endswith("." + t) for t in target_modules)}
-    if not found:
+    targets = {b: s for b, s in shapes.items() if any(b == t or b.endswith("." + t) for t in target_modules)}
+    if not targets:
         raise ValueError(f"none of the model's {len(shapes)} blocks is a target: {', '.join(target_modules)}")
-    return found
+    return targets
 
 
 def nearest_rank(params: Callable[[int], int], target: int) -> int:

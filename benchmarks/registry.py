@@ -15,7 +15,6 @@ import os
 import pkgutil
 import re
 import sys
-import types
 import typing
 import zlib
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from typing import TypeVar
 
 import baselines.methods
 import benchmarks.suites
+from baselines.fields import alternatives
 from baselines.method import Method
 from benchmarks.suite import Suite
 from results.names import pick
@@ -101,7 +101,7 @@ def _fault(cls: type[Method]) -> str | None:
 
 def _fits(value: object, hint: object) -> bool:
     """Tell whether a default is what its hint says, for hints of int, float, bool, str and None alone."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    options = alternatives(hint)
     if value is dataclasses.MISSING or not all(o in (int, float, bool, str, type(None)) for o in options):
         return True
     return type(value) in options or (type(value) is int and float in options)
@@ -115,12 +115,12 @@ def _names_in(file: Path) -> list[str]:
 
 def suites() -> dict[str, Suite]:
     """Every suite by name."""
-    found: dict[str, Suite] = {}
+    entries: dict[str, Suite] = {}
     for module in _package(benchmarks.suites):
         for value in vars(module).values():
             if isinstance(value, Suite):
-                _add(found, value.name, value, module)
-    return dict(sorted(found.items()))
+                _add(entries, value.name, value, module)
+    return dict(sorted(entries.items()))
 
 
 def _package(package: ModuleType) -> Iterator[ModuleType]:
@@ -158,7 +158,7 @@ def _import_file(name: str, file: Path) -> ModuleType:
     return sys.modules[name]
 
 
-def _add(found: dict[str, T], name: str, value: T, module: ModuleType) -> None:
-    if name in found and found[name] is not value:
+def _add(entries: dict[str, T], name: str, value: T, module: ModuleType) -> None:
+    if name in entries and entries[name] is not value:
         raise ValueError(f"two entries are named {name!r}; the second is in {module.__name__}")
-    found[name] = value
+    entries[name] = value

@@ -25,14 +25,14 @@ def studies() -> dict[str, str]:
 
 def main(arguments: list[str]) -> int:
     """List the studies, or run the one that is named. Returns the exit status."""
-    known = studies()
+    summaries = studies()
     if not arguments or arguments[0] in ("-h", "--help"):
         print("python -m benchmarks.study NAME ..., each with --help:\n")
-        print("\n".join(f"  {name:12}{summary}" for name, summary in known.items()))
+        print("\n".join(f"  {name:12}{summary}" for name, summary in summaries.items()))
         return 0
     name, *rest = arguments
-    if name not in known:
-        print(f"error: {unknown('study', name, known)}", file=sys.stderr)
+    if name not in summaries:
+        print(f"error: {unknown('study', name, summaries)}", file=sys.stderr)
         return 2
     importlib.import_module(f"benchmarks.studies.{name}").app(rest, prog_name=f"python -m benchmarks.study {name}")
     return 0

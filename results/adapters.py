@@ -23,7 +23,7 @@ def joined(records: Iterable[Record]) -> list[Record]:
     for record in records:
         whole = dataclasses.replace(record.spec, task=None)
         groups.setdefault(record.key if record.spec.task is None else f"{whole.key} joined", []).append(record)
-    return [own[0] if own[0].spec.task is None else _joined(own) for own in groups.values()]
+    return [members[0] if members[0].spec.task is None else _joined(members) for members in groups.values()]
 
 
 def _joined(records: Sequence[Record]) -> Record:

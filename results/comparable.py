@@ -99,8 +99,8 @@ def comparison_key(spec: RunSpec) -> str:
 def row_settings(spec: RunSpec, every: bool = False) -> dict[str, Any]:
     """The settings of a row by name, hyperparameters among them; every: with all other fields that are not the seed."""
     names = spec.to_json().keys() if every else ROW
-    own = {name: getattr(spec, name) for name in names if name not in ("method", "hyperparameters", SEED)}
-    return {**own, **spec.hyperparameters} if every else {**spec.hyperparameters, **own}
+    settings = {name: getattr(spec, name) for name in names if name not in ("method", "hyperparameters", SEED)}
+    return {**settings, **spec.hyperparameters} if every else {**spec.hyperparameters, **settings}
 
 
 def row_labels(

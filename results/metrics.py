@@ -92,8 +92,8 @@ def _macro(record: Record, of: Callable[[Score], list[float] | None]) -> float |
 
 def unparseable(record: Record) -> float | None:
     """Share of the written answers in which no answer was found, mean over the tasks; None where none were written."""
-    known = [s.all_metrics["unparseable"] for s in (record.scores or {}).values() if "unparseable" in s.all_metrics]
-    return sum(known) / len(known) if known else None
+    shares = [s.all_metrics["unparseable"] for s in (record.scores or {}).values() if "unparseable" in s.all_metrics]
+    return sum(shares) / len(shares) if shares else None
 
 
 def phase_peak_bytes(record: Record, phase: str) -> int | None:
@@ -104,16 +104,16 @@ def phase_peak_bytes(record: Record, phase: str) -> int | None:
 
 def peak_bytes(record: Record) -> int | None:
     """Largest peak among the measured phases."""
-    known = [peak for cost in record.costs.values() if (peak := _peak(record, cost)) is not None]
-    return max(known, default=None)
+    peaks = [peak for cost in record.costs.values() if (peak := _peak(record, cost)) is not None]
+    return max(peaks, default=None)
 
 
 def active_params(record: Record) -> float | None:
     """Adapter parameters that a token meets; never those that were pruned, which early records still count."""
-    found = record.parameters
-    if found is None or found.active_per_token is None:
+    counts = record.parameters
+    if counts is None or counts.active_per_token is None:
         return None
-    return min(n for n in (found.active_per_token, found.after_pruning) if n is not None)
+    return min(n for n in (counts.active_per_token, counts.after_pruning) if n is not None)
 
 
 def wall_seconds(record: Record, phase: str | None = None) -> float | None:
@@ -121,8 +121,8 @@ def wall_seconds(record: Record, phase: str | None = None) -> float | None:
     if phase is not None:
         cost = record.costs.get(phase)
         return None if cost is None else cost.wall_seconds
-    known = [cost.wall_seconds for cost in record.costs.values()]
-    return sum(known) if known and None not in known else None
+    seconds = [cost.wall_seconds for cost in record.costs.values()]
+    return sum(seconds) if seconds and None not in seconds else None
 
 
 def tokens_per_second(record: Record, phase: str) -> float | None:

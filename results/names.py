@@ -9,19 +9,24 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
-    """Make the error for a name that does not exist; it says the nearest names, or all of them where none is near."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
-    return ValueError(f"unknown {kind} {name!r}; {hint}")
+FEW = 8  # names that are all said
 
 
-def pick(kind: str, name: str, known: Mapping[str, T]) -> T:
+def unknown(kind: str, name: str, names: Iterable[str]) -> ValueError:
+    """Make the error for a name that does not exist; it says the nearest names, and all where none is near or few."""
+    names = sorted(names)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hints = [f"did you mean {' or '.join(near)}?"] if near else []
+    if not near or len(names) <= FEW:
+        hints.append(f"known: {', '.join(names) or 'none'}")
+    return ValueError(f"unknown {kind} {name!r}; {' '.join(hints)}")
+
+
+def pick(kind: str, name: str, entries: Mapping[str, T]) -> T:
     """Return the entry of that name. Raises ValueError with the nearest names."""
-    if name not in known:
-        raise unknown(kind, name, known)
-    return known[name]
+    if name not in entries:
+        raise unknown(kind, name, entries)
+    return entries[name]
 
 
 def place(block: str) -> tuple[int | None, str]:

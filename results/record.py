@@ -126,6 +126,22 @@ class Record:
             object.__setattr__(self, "facts", _rounded_facts(self.facts))
             object.__setattr__(self, "error", None if self.error is None else private_text(self.error))
 
+    @classmethod
+    def failed(cls, spec: RunSpec, error: str, environment: Mapping[str, Any]) -> Record:
+        """Make the record of a job that measured nothing yet."""
+        return cls(
+            spec=spec,
+            status="failed",
+            error=error,
+            scores=None,
+            parameters=None,
+            costs={},
+            losses=None,
+            facts={},
+            data={},
+            environment=environment,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types, the key first for readers of the file."""
         body = dataclasses.asdict(self)
@@ -166,8 +182,8 @@ def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
     if schema == SCHEMA:
         return dict(data)
     if not isinstance(schema, int) or schema not in UPGRADES:
-        known = ", ".join(map(str, sorted([*UPGRADES, SCHEMA])))
-        raise RecordError(f"schema {schema!r} is not known (known: {known})")
+        schemas = ", ".join(map(str, sorted([*UPGRADES, SCHEMA])))
+        raise RecordError(f"schema {schema!r} is not known (known: {schemas})")
     try:
         return UPGRADES[schema](data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -64,11 +64,11 @@ class Stability:
             body = json.loads(path.read_text(encoding="utf-8"))
             if body.pop("schema") != SCHEMA:
                 raise RecordError("its schema is not known")
-            found = {(a["seed"], a["samples"]): a for a in body.pop("allocations")}
+            by_draw = {(a["seed"], a["samples"]): a for a in body.pop("allocations")}
             return cls(
                 **body,
-                allocations={key: a["experts"] for key, a in found.items()},
-                seconds={key: a["seconds"] for key, a in found.items()},
+                allocations={key: a["experts"] for key, a in by_draw.items()},
+                seconds={key: a["seconds"] for key, a in by_draw.items()},
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RecordError(f"{path.name} is no stability measurement: {error}") from error

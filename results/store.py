@@ -142,7 +142,7 @@ class Store:
         return records
 
     def _pass_over(self, path: Path, reason: str) -> None:
-        if path not in [known for known, _ in self.unreadable]:
+        if path not in [file for file, _ in self.unreadable]:
             self.unreadable.append((path, reason))
             warnings.warn(f"{path.name} is no readable record and is passed over: {reason}", stacklevel=4)
 

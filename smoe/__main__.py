@@ -184,7 +184,7 @@ def grids_of(measured: Sensitivity, task: str, spread: bool) -> list[Grid]:
 
 def read_lines(path: Path) -> dict[str, list[tuple[str, str]]]:
     """Read JSONL to task -> [(prompt, answer)]. Raises ValueError naming the line that is wrong."""
-    found: dict[str, list[tuple[str, str]]] = {}
+    samples: dict[str, list[tuple[str, str]]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
@@ -195,10 +195,10 @@ def read_lines(path: Path) -> dict[str, list[tuple[str, str]]]:
         names = ("task", "prompt", "answer")
         if not isinstance(row, dict) or not all(isinstance(row.get(n), str) and row[n] for n in names):
             raise ValueError(f"{path}, line {number}: needs the non-empty strings {', '.join(names)}")
-        found.setdefault(row["task"], []).append((row["prompt"], row["answer"]))
-    if not found:
+        samples.setdefault(row["task"], []).append((row["prompt"], row["answer"]))
+    if not samples:
         raise ValueError(f"{path} has no samples")
-    return found
+    return samples
 
 
 def draw(rows: dict[str, list[tuple[str, str]]], samples: int, seed: int) -> dict[str, list[tuple[str, str]]]:

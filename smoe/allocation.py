@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from smoe.proportional import largest_remainder, proportional_within, task_weights
 from smoe.voting import grant_votes, ranked, vote_order
@@ -27,8 +28,10 @@ from smoe.voting import grant_votes, ranked, vote_order
 Scores = Mapping[str, Mapping[str, float]]  # task -> block -> score
 Allocation = dict[str, int]  # block -> experts; 0 is no adapter
 
-GROUPINGS = ("attention-mlp", "type", "attention", "mlp", "global")
-RULES = ("votes", "proportional")
+Grouping = Literal["attention-mlp", "type", "attention", "mlp", "global"]  # blocks that are ranked against each other
+Rule = Literal["votes", "proportional"]
+GROUPINGS: tuple[str, ...] = get_args(Grouping)
+RULES: tuple[str, ...] = get_args(Rule)
 
 
 class BudgetError(ValueError):

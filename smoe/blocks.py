@@ -101,5 +101,5 @@ def _refuse_what_is_no_block(
             if _matches(name, target):
                 shape = tuple(parameter.shape)
                 raise ValueError(f"{name} is a parameter of shape {shape}, not a linear layer: it cannot get experts")
-        known = sorted({n.rsplit(".", 1)[-1] for n, m in modules.items() if n and is_block(m)})
-        raise ValueError(f"target {target!r} matches no module; linear layers of this model: {', '.join(known)}")
+        linear = sorted({n.rsplit(".", 1)[-1] for n, m in modules.items() if n and is_block(m)})
+        raise ValueError(f"target {target!r} matches no module; linear layers of this model: {', '.join(linear)}")

@@ -103,7 +103,7 @@ class SMoEModel(BaseTuner):
         total: torch.Tensor | None = None
         for adapter in self._balanced_adapters():
             config, mask = self._config(adapter), kwargs.get("attention_mask")
-            seen = [p for (_, name), found in self.recorder.seen.items() if name == adapter for p in found]
+            seen = [p for (_, name), gates in self.recorder.seen.items() if name == adapter for p in gates]
             if seen:
                 mean = torch.stack([balance_loss(p, config.top_k, mask) for p in seen]).mean()
                 total = config.balance_loss * mean + (0 if total is None else total)

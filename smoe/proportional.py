@@ -63,16 +63,16 @@ class Shares:
     def experts(self, total: int) -> list[int]:
         """Whole shares of `total`."""
         quotas = self.quotas(total)
-        given = [int(q + 1e-9) for q in quotas]
-        if missing := total - sum(given):
+        counts = [int(q + 1e-9) for q in quotas]
+        if missing := total - sum(counts):
             # Rounded, so that remainders which are equal but for the last bits are a tie, which goes by name.
-            owed = [round(e - q, 9) for e, q in zip(given, quotas, strict=True)]
-            order = sorted(range(len(given)), key=owed.__getitem__)
+            owed = [round(e - q, 9) for e, q in zip(counts, quotas, strict=True)]
+            order = sorted(range(len(counts)), key=owed.__getitem__)
             while missing > 0:
-                for i in [i for i in order if self.cap is None or given[i] < self.cap][:missing]:
-                    given[i] += 1
+                for i in [i for i in order if self.cap is None or counts[i] < self.cap][:missing]:
+                    counts[i] += 1
                     missing -= 1
-        return given
+        return counts
 
 
 def proportional_within(
@@ -90,8 +90,8 @@ def proportional_within(
     def price(of: list[int], experts: int) -> int:
         return of[experts] if experts < 3 else of[2] + (experts - 2) * (of[3] - of[2])
 
-    def spent(given: list[int]) -> int:
-        return sum(map(price, prices, given))
+    def spent(counts: list[int]) -> int:
+        return sum(map(price, prices, counts))
 
     fewest = low * len(prices)
     cheapest = min(of[e + 1] - of[e] for of in prices for e in range(3))
@@ -103,14 +103,14 @@ def proportional_within(
             fewest = middle
         else:
             most = middle - 1
-    given = shares.experts(fewest)
-    left = limit - spent(given)
+    counts = shares.experts(fewest)
+    left = limit - spent(counts)
     # One more expert may move others about (the Alabama paradox) and be too dear only for that.
-    while open_blocks := [i for i, e in enumerate(given) if cap is None or e < cap]:
-        quotas = shares.quotas(sum(given) + 1)
-        behind = min(open_blocks, key=lambda i: round(given[i] - quotas[i], 9))
-        left -= price(prices[behind], given[behind] + 1) - price(prices[behind], given[behind])
+    while open_blocks := [i for i, e in enumerate(counts) if cap is None or e < cap]:
+        quotas = shares.quotas(sum(counts) + 1)
+        behind = min(open_blocks, key=lambda i: round(counts[i] - quotas[i], 9))
+        left -= price(prices[behind], counts[behind] + 1) - price(prices[behind], counts[behind])
         if left < 0:
             break
-        given[behind] += 1
-    return dict(zip(shares.blocks, given, strict=True))
+        counts[behind] += 1
+    return dict(zip(shares.blocks, counts, strict=True))

@@ -30,7 +30,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -39,7 +39,8 @@ from smoe.blocks import Targets, find_blocks
 from smoe.gradients import accumulating, capture_linear_io, frozen_for_scoring, sample_losses
 from smoe.scorers import ReleasedScorer, SamplesMixed, Scorer, SquaredNormScorer
 
-MODES = ("paper", "released")
+Mode = Literal["paper", "released"]
+MODES: tuple[str, ...] = get_args(Mode)
 ENGINES = ("gram", "reference")
 ARTEFACT = "smoe-sensitivity-1"
 

@@ -7,8 +7,10 @@ quarter 4 l / L, rounded down.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
-SHAPES: Mapping[str, tuple[int, int, int, int]] = {  # experts of a block in each quarter, from the input upwards
+Shape = Literal["inverted-triangle", "triangle", "hourglass", "diamond", "rectangle"]
+SHAPES: Mapping[Shape, tuple[int, int, int, int]] = {  # experts of a block in each quarter, from the input upwards
     "inverted-triangle": (2, 4, 6, 8),
     "triangle": (8, 6, 4, 2),
     "hourglass": (8, 2, 2, 8),
@@ -17,6 +19,6 @@ SHAPES: Mapping[str, tuple[int, int, int, int]] = {  # experts of a block in eac
 }
 
 
-def layer_shape(shape: str, layers: Sequence[int]) -> dict[int, int]:
+def layer_shape(shape: Shape, layers: Sequence[int]) -> dict[int, int]:
     """Return each layer's number in that shape; `layers` in their order from the input upwards."""
     return {layer: SHAPES[shape][4 * i // len(layers)] for i, layer in enumerate(layers)}

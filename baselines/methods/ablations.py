@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from pydantic.dataclasses import dataclass
+
+from baselines.fields import CHECKED, Positive, in_one_sentence
 from baselines.methods.lora_smoe import LoraSMoE
+from smoe.allocation import Grouping, Rule
+from smoe.sensitivity import Mode
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class SmoeType(LoraSMoE):
     """Seven groups; the layers compete, the projections do not."""
 
@@ -16,10 +21,11 @@ class SmoeType(LoraSMoE):
     summary: ClassVar[str] = "LoRA-SMoE with blocks ranked within each projection type"
     source: ClassVar[str] = "arXiv 2505.06272, ablation"
 
-    grouping: str = "type"  # blocks ranked against each other: or attention-mlp, attention, mlp, global
+    grouping: Grouping = "type"  # blocks ranked against each other
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class SmoeGlobal(LoraSMoE):
     """One group; attention and MLP blocks compete."""
 
@@ -27,10 +33,11 @@ class SmoeGlobal(LoraSMoE):
     summary: ClassVar[str] = "LoRA-SMoE with all blocks ranked together"
     source: ClassVar[str] = "arXiv 2505.06272, ablation"
 
-    grouping: str = "global"  # blocks ranked against each other: or attention-mlp, type, attention, mlp
+    grouping: Grouping = "global"  # blocks ranked against each other
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class SmoeAttention(LoraSMoE):
     """The budget in mean experts is over the attention blocks."""
 
@@ -38,10 +45,11 @@ class SmoeAttention(LoraSMoE):
     summary: ClassVar[str] = "LoRA-SMoE on the attention blocks alone"
     source: ClassVar[str] = "arXiv 2505.06272, ablation"
 
-    grouping: str = "attention"  # blocks that take part: or attention-mlp, type, mlp, global
+    grouping: Grouping = "attention"  # blocks that take part
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class SmoeMlp(LoraSMoE):
     """The budget in mean experts is over the MLP blocks."""
 
@@ -49,10 +57,11 @@ class SmoeMlp(LoraSMoE):
     summary: ClassVar[str] = "LoRA-SMoE on the MLP blocks alone"
     source: ClassVar[str] = "arXiv 2505.06272, ablation"
 
-    grouping: str = "mlp"  # blocks that take part: or attention-mlp, type, attention, global
+    grouping: Grouping = "mlp"  # blocks that take part
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class SmoeProportional(LoraSMoE):
     """Largest remainder on the tasks' normalised scores; see smoe/proportional.py."""
 
@@ -60,11 +69,12 @@ class SmoeProportional(LoraSMoE):
     summary: ClassVar[str] = "LoRA-SMoE with experts in proportion to sensitivity, no votes"
     source: ClassVar[str] = "arXiv 2505.06272, ablation"
 
-    rule: str = "proportional"  # or "votes"
-    max_experts: int | None = 8  # of any block; as many as eight tasks can vote for
+    rule: Rule = "proportional"
+    max_experts: Positive[int] | None = 8  # of any block; as many as eight tasks can vote for
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class SmoeReleased(LoraSMoE):
     """Clipping by layer takes the differences between layers away; see smoe/sensitivity.py."""
 
@@ -72,4 +82,4 @@ class SmoeReleased(LoraSMoE):
     summary: ClassVar[str] = "LoRA-SMoE with sensitivity measured as the released code does"
     source: ClassVar[str] = "arXiv 2505.06272, ablation"
 
-    mode: str = "released"  # how sensitivity is measured: or "paper"
+    mode: Mode = "released"  # how sensitivity is measured

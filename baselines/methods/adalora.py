@@ -9,18 +9,21 @@ its own loss, so the same term is this method's penalty, in training alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from peft import AdaLoraConfig, get_peft_model
+from pydantic.dataclasses import dataclass
 
+from baselines.fields import CHECKED, NotNegative, Positive, ProperFraction, in_one_sentence
 from baselines.method import Attached, Method
 from baselines.sizes import Shapes, nearest_rank, own_shapes, require_within
 from smoe import DEFAULT_TARGETS, Probe
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class AdaLora(Method):
     """W + P diag(lambda) Q with triplets pruned by importance to a mean rank of `target_r`."""
 
@@ -28,23 +31,22 @@ class AdaLora(Method):
     summary: ClassVar[str] = "AdaLoRA: ranks pruned by importance while training"
     source: ClassVar[str] = "arXiv 2303.10512, PEFT"
 
-    init_r: int = 48  # rank of every block before pruning, 1.5 x target_r as in the paper
-    target_r: int = 32  # mean rank at the end
-    alpha: int = 96  # PEFT's scale is alpha / init_r: 2, as in the other methods
-    dropout: float = 0.0  # on the adapter's input; nothing to regularise in one pass, and a fifth of a CPU step
-    warmup: float = 0.1  # share of the steps before pruning starts (tinit)
-    final: float = 0.3  # share of the steps at the final budget (tfinal)
-    delta_t: int = 1  # steps between two prunings
-    beta1: float = 0.85  # smoothing of the sensitivity
-    beta2: float = 0.85  # smoothing of its uncertainty
-    orthogonality: float = 0.5  # weight of the penalty
+    init_r: Positive[int] = 48  # rank of every block before pruning, 1.5 x target_r as in the paper
+    target_r: Positive[int] = 32  # mean rank at the end
+    alpha: Positive[int] = 96  # PEFT's scale is alpha / init_r: 2, as in the other methods
+    dropout: ProperFraction = 0.0  # on the adapter's input; nothing to regularise in one pass, a fifth of a CPU step
+    warmup: ProperFraction = 0.1  # share of the steps before pruning starts (tinit)
+    final: ProperFraction = 0.3  # share of the steps at the final budget (tfinal)
+    delta_t: Positive[int] = 1  # steps between two prunings
+    beta1: ProperFraction = 0.85  # smoothing of the sensitivity
+    beta2: ProperFraction = 0.85  # smoothing of its uncertainty
+    orthogonality: NotNegative[float] = 0.5  # weight of the penalty
     target_modules: tuple[str, ...] = DEFAULT_TARGETS
 
     def __post_init__(self) -> None:
-        self._require_positive("alpha", "delta_t")
-        self._require_fraction("dropout", "warmup", "final", "beta1", "beta2")
-        if not 0 < self.target_r < self.init_r:
-            raise ValueError(f"adalora: target_r {self.target_r} must lie above 0 and below init_r {self.init_r}")
+        super().__post_init__()
+        if self.target_r >= self.init_r:
+            raise ValueError(f"adalora: target_r {self.target_r} must be below init_r {self.init_r}")
 
     def check(self, model: torch.nn.Module, tasks: Sequence[str], total_steps: int) -> None:
         self._schedule(total_steps)

@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from pydantic.dataclasses import dataclass
 
 from baselines.budgets import by_layer, layers_of
 from baselines.experts import Allocator, Facts
+from baselines.fields import CHECKED, in_one_sentence
 from baselines.importance.alpha import tail_exponents
 from smoe import Probe, block_shapes, find_blocks
 from smoe.blocks import block_shape
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class AlphaLora(Allocator):
     """More experts where the weights' spectrum has the lighter tail."""
 

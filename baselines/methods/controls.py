@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from pydantic.dataclasses import dataclass
 
 from baselines.experts import Facts
+from baselines.fields import CHECKED, NotNegative, in_one_sentence
 from baselines.methods.lora_smoe import LoraSMoE
 from baselines.sizes import Shapes
 from smoe import BudgetError, Probe, block_params, block_shapes, grouped
@@ -17,32 +18,40 @@ CLOSE = 0.005  # of the budget in parameters
 TRIES = 100_000  # exchanges looked at before giving up
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class RandomExperts(LoraSMoE):
     """LoRA-SMoE's histogram, shuffled over the blocks of the grouping. Does sensitivity beat chance?
 
     The histogram (how many blocks have 0, 1, 2, ... experts) is that of LoRA-SMoE's own allocation on the same
-    calibration samples, so the sensitivity pass is run first, at its cost. Every seed shuffles anew. Blocks differ in
-    size, so chance does not meet a budget in parameters: with one, two blocks at a time change places until it is met
-    within half a percent.
+    calibration samples, so the sensitivity pass is run first, at its cost. Every seed of a run shuffles anew, unless
+    `allocation_seed` is set: it tells the luck of the placing from that of training. Blocks differ in size, so chance
+    does not meet a budget in parameters: with one, two blocks at a time change places until it is met within half a
+    percent.
     """
 
     name: ClassVar[str] = "random-experts"
     summary: ClassVar[str] = "control: LoRA-SMoE's numbers of experts, dealt to blocks at random"
     source: ClassVar[str] = "control of arXiv 2505.06272"
 
+    allocation_seed: NotNegative[int] | None = None  # of the shuffle; none: drawn with the run's seed
+
     def allocate(self, model: torch.nn.Module, probe: Probe) -> tuple[Mapping[str, int], Facts]:
         experts, facts = super().allocate(model, probe)
+        seed = self.allocation_seed
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
         shuffled = dict(experts)
         inside = [b for members in grouped(list(experts), self.grouping).values() for b in members]
-        for block, i in zip(inside, torch.randperm(len(inside)).tolist(), strict=True):
+        for block, i in zip(inside, torch.randperm(len(inside), generator=generator).tolist(), strict=True):
             shuffled[block] = experts[inside[i]]
         if self.trainable_params is not None:
-            exchange(shuffled, inside, block_shapes(model, self.target_modules), self.r, self.trainable_params)
+            shapes = block_shapes(model, self.target_modules)
+            exchange(shuffled, inside, shapes, self.r, self.trainable_params, generator)
         return shuffled, facts
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class InverseExperts(LoraSMoE):
     """Votes for the lowest scores: each task's s becomes max(s) - s.
 
@@ -58,8 +67,18 @@ class InverseExperts(LoraSMoE):
         return super()._allocation(model, {task: reversed_scores(by_block) for task, by_block in scores.items()})
 
 
-def exchange(experts: dict[str, int], blocks: list[str], shapes: Shapes, r: int, target: int) -> None:
-    """Let random pairs of `blocks` change places, in place, where that brings the parameters nearer to `target`."""
+def exchange(
+    experts: dict[str, int],
+    blocks: list[str],
+    shapes: Shapes,
+    r: int,
+    target: int,
+    generator: torch.Generator | None = None,
+) -> None:
+    """Let random pairs of `blocks` change places, in place, where that brings the parameters nearer to `target`.
+
+    generator: of the pairs; None: torch's global one. Raises BudgetError where no arrangement comes near enough.
+    """
 
     def cost(block: str, n: int) -> int:
         return block_params(shapes[block], n, r)
@@ -68,7 +87,7 @@ def exchange(experts: dict[str, int], blocks: list[str], shapes: Shapes, r: int,
     for _ in range(TRIES):
         if abs(off) <= CLOSE * target:
             return
-        a, b = (blocks[i] for i in torch.randint(len(blocks), (2,)).tolist())
+        a, b = (blocks[i] for i in torch.randint(len(blocks), (2,), generator=generator).tolist())
         had, gets = experts[a], experts[b]
         change = cost(a, gets) - cost(a, had) + cost(b, had) - cost(b, gets)
         if abs(off + change) < abs(off):

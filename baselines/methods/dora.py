@@ -9,13 +9,16 @@ bfloat16, so there it starts equal to the base model only up to that (SmolLM2-13
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pydantic.dataclasses import dataclass
+
+from baselines.fields import CHECKED, in_one_sentence
 from baselines.methods.lora import Lora
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Dora(Lora):
     """y = m (W + s B A) x / ||W + s B A||, norms over each output's row, m starts at ||W||."""
 

@@ -8,19 +8,21 @@ the same for every allocator. How the importance is measured: baselines/importan
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from pydantic.dataclasses import dataclass
 
 from baselines.budgets import by_component
 from baselines.experts import Allocator, Facts
+from baselines.fields import CHECKED, Positive, in_one_sentence
 from baselines.importance.eva import explained_variance
 from baselines.sizes import Shapes
 from smoe import BudgetError, Probe, block_shapes, find_blocks
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EvaExperts(Allocator):
     """An expert for every principal component of a block's inputs that explains enough."""
 
@@ -28,11 +30,10 @@ class EvaExperts(Allocator):
     summary: ClassVar[str] = "EVA's explained variance of block inputs, turned into experts"
     source: ClassVar[str] = "arXiv 2410.07170, PEFT"
 
-    max_experts: int = 8  # of any block, hence components looked at; as many as eight tasks can vote for
+    max_experts: Positive[int] = 8  # of any block, hence components looked at; as many as eight tasks can vote for
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_positive("max_experts")
         if self.mean_experts is not None and self.mean_experts > self.max_experts:
             raise ValueError(f"{self.name}: mean_experts {self.mean_experts} is above max_experts {self.max_experts}")
 

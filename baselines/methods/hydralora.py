@@ -6,13 +6,16 @@ other mixtures, so that the shared A is the difference. The layer is LoRA-SMoE's
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from pydantic.dataclasses import dataclass
+
+from baselines.fields import CHECKED, in_one_sentence
 from baselines.methods.molora import MoLora
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class HydraLora(MoLora):
     """y = W x + (alpha/r) sum_e g_e(x) B_e A x."""
 

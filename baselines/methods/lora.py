@@ -6,18 +6,21 @@ Its variants in PEFT (rsLoRA, DoRA, PiSSA) are subclasses that say which options
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from peft import LoraConfig, get_peft_model
+from pydantic.dataclasses import dataclass
 
+from baselines.fields import CHECKED, Positive, ProperFraction, in_one_sentence
 from baselines.method import Attached, Method
 from baselines.sizes import Shapes, nearest_rank, own_shapes, require_within
 from smoe import DEFAULT_TARGETS, Probe
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Lora(Method):
     """One adapter of rank r on every block."""
 
@@ -27,14 +30,10 @@ class Lora(Method):
     variant: ClassVar[Mapping[str, Any]] = {}  # further options of PEFT's LoraConfig
     alpha_follows_r: ClassVar[bool] = False  # whether another rank keeps alpha / r, or the size of a step
 
-    r: int = 32  # rank; four experts of rank 8 have as many parameters
-    alpha: int = 64  # scale is alpha / r; one step moves the output by about alpha, as in the mixtures
-    dropout: float = 0.0  # on the adapter's input; nothing to regularise in one pass, and a fifth of a CPU step
+    r: Positive[int] = 32  # rank; four experts of rank 8 have as many parameters
+    alpha: Positive[int] = 64  # scale is alpha / r; one step moves the output by about alpha, as in the mixtures
+    dropout: ProperFraction = 0.0  # on the adapter's input; nothing to regularise in one pass, a fifth of a CPU step
     target_modules: tuple[str, ...] = DEFAULT_TARGETS
-
-    def __post_init__(self) -> None:
-        self._require_positive("r", "alpha")
-        self._require_fraction("dropout")
 
     def attach(self, model: torch.nn.Module, probe: Probe, total_steps: int) -> Attached:
         config = LoraConfig(
@@ -56,10 +55,10 @@ class Lora(Method):
         return r * sum(shape)
 
     def matched(self, target_params: int, shapes: Shapes) -> Method:
-        own = own_shapes(shapes, self.target_modules)
+        targets = own_shapes(shapes, self.target_modules)
 
         def params(r: int) -> int:
-            return sum(self.block_params(shape, r) for shape in own.values())
+            return sum(self.block_params(shape, r) for shape in targets.values())
 
         r = nearest_rank(params, target_params)
         require_within(self.name, f"r={r}", params(r), target_params)

@@ -7,18 +7,21 @@ other. Its memory and time are what a mixture's are to be compared with.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
+from pydantic.dataclasses import dataclass
 
 from baselines.experts import ExpertMethod, Facts
+from baselines.fields import CHECKED, Positive, in_one_sentence
 from baselines.method import Method
 from baselines.sizes import Shapes, nearest_rank, own_shapes, require_within
 from smoe import Probe, block_params, find_blocks
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class LoraOwn(ExpertMethod):
     """y = W x + (alpha/r) B A x."""
 
@@ -26,7 +29,7 @@ class LoraOwn(ExpertMethod):
     summary: ClassVar[str] = "LoRA in the layer of the mixtures: one expert on every block"
     source: ClassVar[str] = "arXiv 2106.09685"
 
-    r: int = 32  # rank; four experts of rank 8 have as many parameters
+    r: Positive[int] = 32  # rank; four experts of rank 8 have as many parameters
 
     def allocate(self, model: torch.nn.Module, probe: Probe) -> tuple[Mapping[str, int], Facts]:
         return dict.fromkeys(find_blocks(model, self.target_modules), 1), {}

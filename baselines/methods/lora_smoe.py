@@ -9,19 +9,23 @@ exactly as many. The authors' tuner was never released; see smoe/ for what follo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
+from pydantic.dataclasses import dataclass
 
 from baselines.experts import Allocator, Facts
+from baselines.fields import CHECKED, NotNegative, Positive, in_one_sentence
 from baselines.method import Method
 from baselines.sizes import Shapes, nearest_rank, own_shapes
 from smoe import BudgetError, Probe, allocate, block_params, block_shapes, find_blocks, grouped, sensitivity
-from smoe.sensitivity import MODES
+from smoe.allocation import Grouping, Rule
+from smoe.sensitivity import Mode
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class LoraSMoE(Allocator):
     """Sensitivity, votes, budget, experts."""
 
@@ -29,15 +33,13 @@ class LoraSMoE(Allocator):
     summary: ClassVar[str] = "LoRA-SMoE: experts where the tasks' gradients are large"
     source: ClassVar[str] = "arXiv 2505.06272"
 
-    rule: str = "votes"  # or "proportional"
-    grouping: str = "attention-mlp"  # blocks ranked against each other: or type, attention, mlp, global
-    mode: str = "paper"  # how sensitivity is measured: or "released"
-    min_experts: int = 0  # of any block in the grouping
-    max_experts: int | None = None
+    rule: Rule = "votes"
+    grouping: Grouping = "attention-mlp"  # blocks ranked against each other
+    mode: Mode = "paper"  # how sensitivity is measured
+    min_experts: NotNegative[int] = 0  # of any block in the grouping
+    max_experts: Positive[int] | None = None
 
     def check(self, model: torch.nn.Module, tasks: Sequence[str], total_steps: int) -> None:
-        if self.mode not in MODES:
-            raise ValueError(f"{self.name}: mode {self.mode!r} is not one of {', '.join(MODES)}")
         even = dict.fromkeys(find_blocks(model, self.target_modules), 1.0)
         try:  # whether a budget can be met does not depend on the scores
             self._allocation(model, dict.fromkeys(tasks, even))

@@ -8,18 +8,20 @@ remainder over the layers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from pydantic.dataclasses import dataclass
 
 from baselines.budgets import by_layer, layers_of, same_in_a_layer
 from baselines.experts import Allocator, Facts
-from baselines.importance.layer_shapes import SHAPES, layer_shape
+from baselines.fields import CHECKED, Positive, in_one_sentence
+from baselines.importance.layer_shapes import Shape, layer_shape
 from smoe import Probe, block_shapes
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Mola(Allocator):
     """More experts in some quarters of the model than in others."""
 
@@ -28,14 +30,9 @@ class Mola(Allocator):
     source: ClassVar[str] = "arXiv 2402.08562"
     needs_budget: ClassVar[bool] = False
 
-    shape: str = "inverted-triangle"  # or triangle, hourglass, diamond, rectangle
-    top_k: int | None = 2  # experts a token uses; none: all, softly
-    mean_experts: float | None = None  # budget: at most one of the three; none: the shape's own numbers, mean 5
-
-    def __post_init__(self) -> None:
-        if self.shape not in SHAPES:
-            raise ValueError(f"mola: shape {self.shape!r} is not one of {', '.join(SHAPES)}")
-        super().__post_init__()
+    shape: Shape = "inverted-triangle"  # of the numbers over the quarters of the depth
+    top_k: Positive[int] | None = 2  # experts a token uses; none: all, softly
+    mean_experts: Positive[float] | None = None  # budget: at most one of three; none: the shape's, mean 5
 
     def check(self, model: torch.nn.Module, tasks: Sequence[str], total_steps: int) -> None:
         self.allocate(model, {})

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
 import torch
+from pydantic.dataclasses import dataclass
 
 from baselines.experts import ExpertMethod, Facts
+from baselines.fields import CHECKED, Positive, in_one_sentence
 from baselines.method import Method
 from baselines.sizes import TOLERANCE, Shapes, nearest_rank, own_shapes, require_within, residual
 from smoe import Probe, block_params, find_blocks
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class MoLora(ExpertMethod):
     """E experts everywhere."""
 
@@ -28,21 +31,17 @@ class MoLora(ExpertMethod):
     summary: ClassVar[str] = "MoLoRA: the same number of experts in every block"
     source: ClassVar[str] = "arXiv 2309.05444"
 
-    num_experts: int = 4  # in every block
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._require_positive("num_experts")
+    num_experts: Positive[int] = 4  # in every block
 
     def allocate(self, model: torch.nn.Module, probe: Probe) -> tuple[Mapping[str, int], Facts]:
         return dict.fromkeys(find_blocks(model, self.target_modules), self.num_experts), {}
 
     def matched(self, target_params: int, shapes: Shapes) -> Method:
         """The nearest setting, by ratio, of experts and rank together: either alone moves in large steps."""
-        own = own_shapes(shapes, self.target_modules)
+        targets = own_shapes(shapes, self.target_modules)
 
         def params(experts: int, r: int) -> int:
-            return sum(block_params(shape, experts, r, self.share_A) for shape in own.values())
+            return sum(block_params(shape, experts, r, self.share_A) for shape in targets.values())
 
         def distance(setting: tuple[int, int]) -> tuple[bool, float]:
             off = abs(residual(params(*setting), target_params))

@@ -14,16 +14,18 @@ with the randomised one (`niter`), whose seed is not saved.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from pydantic.dataclasses import dataclass
 
+from baselines.fields import CHECKED, NotNegative, Positive, in_one_sentence
 from baselines.methods.lora import Lora
 from smoe import block_shapes
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Pissa(Lora):
     """y = (W - s B0 A0) x + s B A x, with B0 A0 the principal part of W / s."""
 
@@ -32,13 +34,8 @@ class Pissa(Lora):
     source: ClassVar[str] = "arXiv 2404.02948, PEFT"
     alpha_follows_r: ClassVar[bool] = True
 
-    alpha: int = 32  # scale is alpha / r, 1 as in the paper
-    niter: int = 0  # subspace iterations of the randomised decomposition, faster and nearly as good; 0: the exact one
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.niter < 0:
-            raise ValueError(f"pissa: niter {self.niter} must be 0 or more")
+    alpha: Positive[int] = 32  # scale is alpha / r, 1 as in the paper
+    niter: NotNegative[int] = 0  # iterations of the randomised decomposition, faster and nearly as good; 0: exact
 
     def settings(self, model: torch.nn.Module) -> Mapping[str, Any]:
         narrow = {b: min(s) for b, s in block_shapes(model, self.target_modules).items() if min(s) < self.r}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from pydantic.dataclasses import dataclass
 
+from baselines.fields import CHECKED, in_one_sentence
 from baselines.method import Attached, Method
 from smoe import Probe
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Frozen(Method):
     """The model as it is."""
 
@@ -24,7 +26,8 @@ class Frozen(Method):
         return model
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Full(Method):
     """No adapter: every weight of the model, embeddings and norms included. The upper reference where memory allows.
 

@@ -7,13 +7,16 @@ therefore the expert methods' 16 and stays when the rank is changed, which is th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pydantic.dataclasses import dataclass
+
+from baselines.fields import CHECKED, Positive, in_one_sentence
 from baselines.methods.lora import Lora
 
 
-@dataclass(frozen=True, kw_only=True)
+@in_one_sentence
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class RsLora(Lora):
     """y = W x + (alpha / sqrt(r)) B A x."""
 
@@ -21,4 +24,4 @@ class RsLora(Lora):
     summary: ClassVar[str] = "rsLoRA: LoRA scaled by alpha / sqrt(r)"
     source: ClassVar[str] = "arXiv 2312.03732, PEFT"
     variant: ClassVar[Mapping[str, Any]] = {"use_rslora": True}
-    alpha: int = 16  # scale is alpha / sqrt(r), 2.8 at the default rank
+    alpha: Positive[int] = 16  # scale is alpha / sqrt(r), 2.8 at the default rank

@@ -69,7 +69,7 @@ def probe(
 ) -> dict[str, list[Batch]]:
     """Make batches of the first `documents` examples of each task, sorted by length, for allocators to read."""
     result = {}
-    for task, found in examples.items():
-        chosen = sorted(found[:documents], key=lambda e: len(e.ids))
+    for task, task_examples in examples.items():
+        chosen = sorted(task_examples[:documents], key=lambda e: len(e.ids))
         result[task] = [collate(chosen[i : i + batch_size], pad_token) for i in range(0, len(chosen), batch_size)]
     return result

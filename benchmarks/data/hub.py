@@ -45,15 +45,15 @@ def revisions(tasks: Iterable[Settings], pinned: Mapping[str, str]) -> dict[str,
         raise ValueError(
             f"revision of {', '.join(surplus)}: this run reads {', '.join(paths) or 'nothing from the hub'}"
         )
-    found = {}
+    versions = {}
     for path in paths:
         if (copy := _copy(path)) is not None:
-            found[path] = f"sha256:{folder_hash(copy)}"
-            if pinned.get(path, found[path]) != found[path]:
-                raise ValueError(f"{path}: the copy in {COPIES} is {found[path]}, not {pinned[path]}")
+            versions[path] = f"sha256:{folder_hash(copy)}"
+            if pinned.get(path, versions[path]) != versions[path]:
+                raise ValueError(f"{path}: the copy in {COPIES} is {versions[path]}, not {pinned[path]}")
         else:
-            found[path] = pinned.get(path) or _newest(path)
-    return found
+            versions[path] = pinned.get(path) or _newest(path)
+    return versions
 
 
 def read(settings: Settings, revisions: Mapping[str, str]) -> tuple[list[Doc], list[Doc]]:
@@ -76,20 +76,20 @@ def _load(settings: Settings, revisions: Mapping[str, str]) -> Mapping[str, data
     if "class" in settings or settings.get("custom_dataset") or not settings.get("dataset_path"):
         raise ValueError(f"task {settings['task']} makes its documents in Python, which no source here can read")
     path, name = str(settings["dataset_path"]), settings.get("dataset_name")
-    given = {k: v for k, v in (settings.get("dataset_kwargs") or {}).items() if k != "trust_remote_code"}
-    if (files := given.get("data_files")) is not None:
-        given["data_files"] = _beside(settings, files)
+    options = {k: v for k, v in (settings.get("dataset_kwargs") or {}).items() if k != "trust_remote_code"}
+    if (files := options.get("data_files")) is not None:
+        options["data_files"] = _beside(settings, files)
     if is_local(settings):
         revision, path = None, str(_folder_beside(settings) or path)
     elif (copy := _copy(path)) is not None:
         revision = None
-        if (found := f"sha256:{folder_hash(copy)}") != revisions.get(path, found):
+        if (version := f"sha256:{folder_hash(copy)}") != revisions.get(path, version):
             raise ValueError(f"{path}: the copy in {COPIES} has changed since the run was planned")
         path = str(copy)
     else:
         revision = revisions.get(path)
     try:
-        return datasets.load_dataset(path, name, revision=revision, **given)
+        return datasets.load_dataset(path, name, revision=revision, **options)
     except UNREACHABLE as error:  # no network, no such repository, no such file
         raise ValueError(_unreachable(settings["dataset_path"], error)) from error
 

@@ -28,11 +28,11 @@ def data(spec: RunSpec, tokenizer: Any, description: dict[str, Any]) -> tuple[di
     """Return no task of lm-eval, and the training examples of each task; describes these in `description`."""
     counts = shares(sizes(spec), spec.train_documents, spec.task_shares)
     examples = {t: _sample(spec, t, "train", counts[t], len(tokenizer)) for t in spec.trained_tasks}
-    for task, own in examples.items():
+    for task, task_examples in examples.items():
         description[task] = {
-            "train_documents": len(own),
-            "train_hash": text_hash(str([e.ids for e in own]))[:12],
-            "train_tokens": sum(len(e.ids) for e in own),
+            "train_documents": len(task_examples),
+            "train_hash": text_hash(str([e.ids for e in task_examples]))[:12],
+            "train_tokens": sum(len(e.ids) for e in task_examples),
             "truncated": 0,
             "evaluation_documents": spec.evaluation_limit,
         }

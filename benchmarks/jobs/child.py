@@ -41,18 +41,7 @@ def attempt(spec: RunSpec, progress: Progress) -> Record:
     surroundings["threads"] = torch.get_num_threads()
     surroundings["deterministic"] = repeatable(spec.device)
     surroundings["device_busy_bytes"] = in_use if in_use is not None and in_use > IDLE_BYTES else None
-    draft = Record(
-        spec=spec,
-        status="failed",
-        error="did not end",
-        scores=None,
-        parameters=None,
-        costs={},
-        losses=None,
-        facts={},
-        data={},
-        environment=surroundings,
-    )
+    draft = Record.failed(spec, "did not end", surroundings)
     try:
         return job(spec, progress, draft)
     except Exception as error:  # the one place: a failed job is recorded and the rest goes on

@@ -22,13 +22,13 @@ class Display:
         self._finished = finished
         self._estimates = estimates
         todo = [s for s in specs if s.key not in finished]
-        known = [e for s in todo if (e := estimates[s.key]) is not None]
+        seconds = [e for s in todo if (e := estimates[s.key]) is not None]
         self.console.print(f"[bold]{len(specs)} jobs[/], {len(specs) - len(todo)} finished before", highlight=False)
         for spec in specs:
             state = "finished" if spec.key in finished else _minutes(estimates[spec.key])
             self.console.print(f"  {spec.key}  {state}", highlight=False)
         if todo:
-            total = _minutes(sum(known)) if len(known) == len(todo) else "known after the first job"
+            total = _minutes(sum(seconds)) if len(seconds) == len(todo) else "known after the first job"
             self.console.print(f"estimated time: {total}", highlight=False)
         self._live = self.console.is_terminal
         self._bars = Progress(

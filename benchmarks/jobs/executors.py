@@ -110,18 +110,8 @@ class LocalProcesses:
         reason = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         if status == -signal.SIGKILL:
             reason += " (out of memory?)"
-        record = Record(
-            spec=spec,
-            status="failed",
-            error=f"the job's process ended without a record: {reason}; {lines[-1][:300] if lines else 'no output'}",
-            scores=None,
-            parameters=None,
-            costs={},
-            losses=None,
-            facts={},
-            data={},
-            environment={},
-        )
+        last = lines[-1][:300] if lines else "no output"
+        record = Record.failed(spec, f"the job's process ended without a record: {reason}; {last}", environment={})
         with contextlib.suppress(OSError):  # a full disk may be why the child ended; the run's table still says so
             self.store.save(record)
         return record

@@ -94,7 +94,7 @@ def trained(
     progress: Progress,
 ) -> tuple[list[float], int]:
     """Train the attached model in place on all examples together; returns the losses and the tokens."""
-    together = [example for own in examples.values() for example in own]
+    together = [example for task_examples in examples.values() for example in task_examples]
     return train(
         model,
         method,

@@ -85,7 +85,7 @@ def resident_peak() -> int | None:
 
 def shared_library_bytes() -> int:
     """Resident bytes of shared libraries' files; what they wrote to for themselves is not among them. Linux only."""
-    found = 0
+    total = 0
     with open("/proc/self/smaps") as file:
         library = False
         for line in file:
@@ -93,8 +93,8 @@ def shared_library_bytes() -> int:
             if not name.endswith(":"):  # "7f12-7f34 r-xp 00000000 fe:00 123 /usr/lib/libc.so.6"
                 library = ".so" in Path(values[-1]).name
             elif library and name in ("Rss:", "Anonymous:"):
-                found += int(values[0]) * (1024 if name == "Rss:" else -1024)
-    return found
+                total += int(values[0]) * (1024 if name == "Rss:" else -1024)
+    return total
 
 
 def own_peak() -> int | None:

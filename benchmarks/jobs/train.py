@@ -17,7 +17,7 @@ from baselines.method import Attached, Method
 from benchmarks.data.batches import Batch
 
 CLIP = 1.0  # largest norm of the gradient over all trained parameters
-CHECK_INTERVAL = 16  # steps between two checks of losses and gradient norms on a GPU
+LOSS_CHECK_INTERVAL = 16  # steps between two checks of losses and gradient norms on a GPU
 HINT = "a lower learning rate may help"
 
 
@@ -119,8 +119,8 @@ class _Watch:
         step = len(self._steps)
         if self._on_cpu:
             self._check(self._steps[-1].tolist(), step)
-        elif step % CHECK_INTERVAL == 0:
-            self._check(self._seen.tolist(), step - CHECK_INTERVAL)
+        elif step % LOSS_CHECK_INTERVAL == 0:
+            self._check(self._seen.tolist(), step - LOSS_CHECK_INTERVAL)
             self._seen.copy_(self._steps[-1], non_blocking=True)
 
     def losses(self) -> list[float]:

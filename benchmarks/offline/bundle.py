@@ -107,14 +107,14 @@ def _is_below(name: str) -> bool:
 
 def problems(manifest: Manifest, folder: Path) -> dict[str, str]:
     """Part -> "missing" or "damaged", for those that are not as the manifest says."""
-    found = {}
+    faults = {}
     for part in manifest["parts"]:
         path = folder / part["name"]
         if not path.is_file():
-            found[part["name"]] = "missing"
+            faults[part["name"]] = "missing"
         elif path.stat().st_size != part["bytes"] or sha256(path) != part["sha256"]:
-            found[part["name"]] = "damaged"
-    return found
+            faults[part["name"]] = "damaged"
+    return faults
 
 
 def unpack(folder: Path, to: Path) -> list[str]:

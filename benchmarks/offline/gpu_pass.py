@@ -111,23 +111,23 @@ def main(
 ) -> None:
     """Run what is not done yet, and write a summary."""
     work = out.resolve() / "work"
-    found = steps(work, rehearse)
-    names = only.split(",") if only is not None else [step.name for step in found]
+    all_steps = steps(work, rehearse)
+    names = only.split(",") if only is not None else [step.name for step in all_steps]
     try:
-        if wrong := [name for name in names if name not in {step.name for step in found}]:
-            raise unknown("step", wrong[0], [step.name for step in found])
+        if wrong := [name for name in names if name not in {step.name for step in all_steps}]:
+            raise unknown("step", wrong[0], [step.name for step in all_steps])
         if budget_minutes is not None and budget_minutes <= 0:
             raise ValueError(f"budget_minutes {budget_minutes} must be above 0")
-        if any((before := recorded(out, step)) and before["rehearsal"] != rehearse for step in found):
+        if any((before := recorded(out, step)) and before["rehearsal"] != rehearse for step in all_steps):
             raise ValueError(f"{out} holds {'results of a card' if rehearse else 'a rehearsal'}: choose another folder")
         card = "rehearsal on the CPU, toy sizes" if rehearse else _card()
     except ValueError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-    chosen = [step for step in found if step.name in names]
+    chosen = [step for step in all_steps if step.name in names]
     deadline = time.monotonic() + 60 * budget_minutes if budget_minutes is not None else None
     plan(chosen, out, card, budget_minutes)
-    restore(found, out, work)
+    restore(all_steps, out, work)
     try:
         with interruptible():
             for step in chosen:
@@ -142,7 +142,9 @@ def main(
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on")
     finally:
-        (out / "summary.md").write_text(summary(card, [(s, recorded(out, s)) for s in found], work), encoding="utf-8")
+        (out / "summary.md").write_text(
+            summary(card, [(s, recorded(out, s)) for s in all_steps], work), encoding="utf-8"
+        )
         typer.echo(f"{out / 'summary.md'}")
     raise typer.Exit(0 if all((recorded(out, s) or {}).get("status") == "done" for s in chosen) else 1)
 
@@ -166,10 +168,10 @@ def recorded(out: Path, step: Step) -> dict[str, Any] | None:
     return None
 
 
-def restore(found: Sequence[Step], out: Path, work: Path) -> None:
+def restore(all_steps: Sequence[Step], out: Path, work: Path) -> None:
     """Make `work` of what lies at the top of the folder, where it came from another node."""
     work.mkdir(parents=True, exist_ok=True)
-    for step in found:
+    for step in all_steps:
         results = (recorded(out, step) or {}).get("results")  # none where it ended before it had any
         if step.results and results is not None and not (work / step.results).exists():
             (work / step.results).parent.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,8 @@ from results.store import Store
 from results.table import Table, plain_markdown
 
 
-def summary(card: str, found: Sequence[tuple[Any, dict[str, Any] | None]], work: Path) -> str:
-    """The page. found: each step of benchmarks/offline/gpu_pass.py with what was recorded of it."""
+def summary(card: str, outcomes: Sequence[tuple[Any, dict[str, Any] | None]], work: Path) -> str:
+    """The page. outcomes: each step of benchmarks/offline/gpu_pass.py with what was recorded of it."""
     status = _table(
         ("step", "status", "minutes", "expected", ""),
         (
@@ -27,12 +27,12 @@ def summary(card: str, found: Sequence[tuple[Any, dict[str, Any] | None]], work:
                 f"{step.expected:g}",
                 step.what,
             )
-            for step, done in found
+            for step, done in outcomes
         ),
     )
-    results = {step.name: (done or {}).get("results") or {} for step, done in found}
+    results = {step.name: (done or {}).get("results") or {} for step, done in outcomes}
     parts = [f"# GPU pass\n\n{card}\n\n{status}"]
-    for _, done in found:
+    for _, done in outcomes:
         for command in (done or {}).get("commands", ()):
             if command["status"] != "done":
                 said = "\n".join(command["said"][-8:])
@@ -68,18 +68,19 @@ def _records(records: Sequence[Record]) -> str:
     """A row for each method: means over its seeds; the largest of the peaks."""
     rows = []
     for method in dict.fromkeys(r.spec.method for r in records):
-        own = [r for r in records if r.spec.method == method]
-        scores = [100 * score for r in own if (score := macro_accuracy(r)) is not None]
+        repeats = [r for r in records if r.spec.method == method]
+        scores = [100 * score for r in repeats if (score := macro_accuracy(r)) is not None]
         spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
         phases = [
-            statistics.fmean(r.costs[phase].wall_seconds for r in own) for phase in ("allocate", "train", "evaluate")
+            statistics.fmean(r.costs[phase].wall_seconds for r in repeats)
+            for phase in ("allocate", "train", "evaluate")
         ]
-        peak = max((_peak(asdict(r.costs["train"])) for r in own), key=lambda pair: pair[0] or 0)
-        trained = own[0].parameters.trainable if own[0].parameters else None
+        peak = max((_peak(asdict(r.costs["train"])) for r in repeats), key=lambda pair: pair[0] or 0)
+        trained = repeats[0].parameters.trainable if repeats[0].parameters else None
         rows.append(
             (
                 method,
-                str(len(own)),
+                str(len(repeats)),
                 f"{statistics.fmean(scores):.2f}{spread}",
                 _millions(trained),
                 *(f"{seconds:.1f}" for seconds in phases),

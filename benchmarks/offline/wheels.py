@@ -50,10 +50,10 @@ def download(folder: Path, python: str, platform: str, without: Sequence[str] = 
 
 def platforms(platform: str) -> list[str]:
     """The tag and those of every older glibc, since pip takes each by its letter."""
-    found = re.fullmatch(r"manylinux_2_(\d+)_(\w+)", platform)
-    if found is None:
+    tag = re.fullmatch(r"manylinux_2_(\d+)_(\w+)", platform)
+    if tag is None:
         raise ValueError(f"platform {platform!r} is not of the form manylinux_2_28_x86_64")
-    newest, machine = int(found[1]), found[2]
+    newest, machine = int(tag[1]), tag[2]
     older = [f"manylinux_2_{minor}_{machine}" for minor in range(newest, 4, -1)]
     named = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
     return [*older, *(f"{name}_{machine}" for minor, name in named.items() if minor <= newest)]
@@ -89,7 +89,7 @@ def _closure(
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     seen = set()
     queue = [(Requirement(text), "") for text in requirements]
     while queue:
@@ -107,12 +107,12 @@ def _closure(
             raise WheelError(
                 f"{name} is needed there and not installed here; install it, or name it in --without"
             ) from None
-        found[name] = package.version
-        for own in ("", *requirement.extras):
-            if (name, own) not in seen:
-                seen.add((name, own))
-                queue += [(Requirement(text), own) for text in package.requires or ()]
-    return found
+        versions[name] = package.version
+        for option in ("", *requirement.extras):
+            if (name, option) not in seen:
+                seen.add((name, option))
+                queue += [(Requirement(text), option) for text in package.requires or ()]
+    return versions
 
 
 def install(wheels: Iterable[Path], site: Path) -> None:

@@ -15,8 +15,8 @@ def suite(tasks: tuple[str, ...]) -> Suite:
     """The suite of these tasks. Raises ValueError for a task that is unknown or cannot be trained on."""
     if not all(tasks) or len(set(tasks)) != len(tasks):
         raise ValueError(f"tasks {','.join(tasks)!r}: expected names of lm-eval tasks, each once, like arc_easy,sciq")
-    found = {task: settings(task) for task in tasks}
-    kinds = {task: said.get("output_type", "generate_until") for task, said in found.items()}
+    definitions = {task: settings(task) for task in tasks}
+    kinds = {task: said.get("output_type", "generate_until") for task, said in definitions.items()}
     if rolling := [task for task, kind in kinds.items() if kind == "loglikelihood_rolling"]:
         raise ValueError(f"task {', '.join(rolling)} has no answer to train on")
     written = "generate_until" in kinds.values()
@@ -24,6 +24,6 @@ def suite(tasks: tuple[str, ...]) -> Suite:
         name=NAME,
         summary="tasks named on the command line",
         tasks=tasks,
-        headline={task: headline(said) for task, said in found.items()},
+        headline={task: headline(said) for task, said in definitions.items()},
         protocol="lm-eval" if written else "loglik",
     )

@@ -39,8 +39,8 @@ def estimate_seconds(spec: RunSpec, records: Sequence[Record]) -> float | None:
 
 
 def _trains(method: str) -> bool:
-    known = registry.methods().get(method)
-    return known is None or known.trains
+    cls = registry.methods().get(method)
+    return cls is None or cls.trains
 
 
 def _ratio(asked: int | None, had: int | None, last: Record, name: str, times: int = 1) -> float | None:

@@ -28,10 +28,10 @@ def shapes_of(model: torch.nn.Module) -> Shapes:
 
 def target(match: str, shapes: Shapes) -> int:
     """Trainable parameters ("params") or experts over all blocks ("experts") that every method is to have."""
-    own = own_shapes(shapes, REFERENCE.target_modules)
+    targets = own_shapes(shapes, REFERENCE.target_modules)
     if match == "experts":
-        return REFERENCE.num_experts * len(own)
-    return sum(block_params(shape, REFERENCE.num_experts, REFERENCE.r) for shape in own.values())
+        return REFERENCE.num_experts * len(targets)
+    return sum(block_params(shape, REFERENCE.num_experts, REFERENCE.r) for shape in targets.values())
 
 
 def sized(methods: Sequence[Method], match: str, shapes: Shapes) -> list[Method]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import typer
 from pydantic.fields import FieldInfo
+
+from baselines.fields import alternatives
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +33,13 @@ def options_of(
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        own = inspect.signature(command, eval_str=True)
-        parameters = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        hints = typing.get_type_hints(cls, include_extras=True)
-        made = [_option(field, hints[field.name], flags.get(field.name, ())) for field in dataclasses.fields(cls)]
+        signature = inspect.signature(command, eval_str=True)
+        parameters = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        plain, hints = typing.get_type_hints(cls), typing.get_type_hints(cls, include_extras=True)
+        made = [
+            _option(field, plain[field.name], typing.get_args(hints[field.name])[-1], flags.get(field.name, ()))
+            for field in dataclasses.fields(cls)
+        ]
         earlier = [_hidden(flag) for flag in renamed]
 
         @functools.wraps(command)
@@ -49,7 +53,7 @@ def options_of(
             return command(**values)
 
         everything = [*made, *parameters, *earlier]
-        run.__signature__ = own.replace(parameters=everything)  # type: ignore[attr-defined]
+        run.__signature__ = signature.replace(parameters=everything)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in everything}
         return run
 
@@ -69,10 +73,9 @@ def _hidden(flag: str) -> inspect.Parameter:
     )
 
 
-def _option(field: dataclasses.Field, hint: Any, flags: tuple[str, ...]) -> inspect.Parameter:
-    plain, info = typing.get_args(hint)
+def _option(field: dataclasses.Field, plain: Any, info: object, flags: tuple[str, ...]) -> inspect.Parameter:
     assert isinstance(info, FieldInfo)  # every field is declared with one
-    options = typing.get_args(plain) if isinstance(plain, types.UnionType) else (plain,)
+    options = alternatives(plain)
     choices = [c for option in options if typing.get_origin(option) is Literal for c in typing.get_args(option)]
     kind = str if choices else next(option for option in options if option is not type(None))
     declared = typer.Option(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from baselines.fields import BOUNDS, alternatives, sentence, unknown_field
 from baselines.method import Method
 from benchmarks import registry
-from benchmarks.plan.errors import BOUNDS, sentence
-from results.names import unknown
 
 MAIN = ("frozen", "lora", "molora", "adalora", "lora-smoe")  # the methods of a run that names none
 
@@ -55,31 +53,30 @@ def _method(item: str) -> Method:
     """Return the method of one item, as in "lora:r=16:alpha=32"."""
     name, *settings = item.split(":")
     cls = registry.method(name)
-    hints = typing.get_type_hints(cls, include_extras=True)
-    types_by_field = {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+    names = [f.name for f in dataclasses.fields(cls)]
+    plain, hints = typing.get_type_hints(cls), typing.get_type_hints(cls, include_extras=True)
     values: dict[str, Any] = {}
     for setting in settings:
         field, equals, value = setting.partition("=")
         if not equals:
             raise ValueError(f"{item!r}: expected NAME:FIELD=VALUE, found {setting!r}")
-        if field not in types_by_field:
-            raise unknown(f"hyperparameter of {name}", field, types_by_field)
+        if field not in names:
+            raise unknown_field(name, field, names)
         if field in values:
             raise ValueError(f"{item!r}: {field} is set twice")
-        values[field] = _value(value, types_by_field[field], name, field)
+        values[field] = _value(value, hints[field], plain[field], name, field)
     for group in cls.one_of:
         if values.keys() & set(group):  # what is named stands in the place of the default
             values = dict.fromkeys(group) | values
-    try:
-        return cls(**values)
-    except ValidationError as error:
-        raise sentence(error, name) from None
+    return cls(**values)
 
 
-def _value(text: str, hint: Any, method: str, field: str) -> Any:
-    """Return `text` as the field's type; "none" is None where that is allowed, and "+" separates what is several."""
-    plain = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
-    options = typing.get_args(plain) if isinstance(plain, types.UnionType) else (plain,)
+def _value(text: str, hint: Any, plain: Any, method: str, field: str) -> Any:
+    """Return `text` as the field's type; "none" is None where that is allowed, and "+" separates what is several.
+
+    hint, plain: the field's type with its bounds, and without.
+    """
+    options = alternatives(plain)
     if text.lower() == "none" and type(None) in options:
         return None
     value = text.split("+") if any(typing.get_origin(option) is tuple for option in options) else text

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from benchmarks.plan.errors import in_one_sentence
-
-Finite = ConfigDict(allow_inf_nan=False)
+from baselines.fields import CHECKED, Fraction, NotNegative, Positive, in_one_sentence
 
 
 @in_one_sentence
-@dataclass(frozen=True, kw_only=True, config=Finite)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Request:
     """What the command line asks for; None means the profile's or the suite's own value.
 
@@ -44,19 +42,19 @@ class Request:
     ] = None
     profile: Annotated[str, Field(description="Size of the run: small, medium, full or paper.")] = "small"
     seeds: Annotated[str | None, Field(description="0,1,2 or 0-4. [the profile's]")] = None
-    train_documents: Annotated[int | None, Field(ge=1, description="Over all tasks. [the profile's]")] = None
-    limit: Annotated[int | None, Field(ge=1, description="Evaluation documents a task. [the profile's]")] = None
-    epochs: Annotated[float, Field(ge=0, description="Passes over the training documents.")] = 1.0
-    batch_size: Annotated[int, Field(gt=0, description="Documents in an optimiser step.")] = 8
-    learning_rate: Annotated[float, Field(gt=0, description="Peak; linear warm-up, then linear decay to 0.")] = 5e-4
-    warmup_fraction: Annotated[float, Field(ge=0, le=1, description="Of all steps, to warm up in.")] = 0.1
-    weight_decay: Annotated[float, Field(ge=0, description="Of AdamW.")] = 0.0
-    max_length: Annotated[int, Field(gt=0, description="Tokens of a training document.")] = 256  # as LLM-Adapters
+    train_documents: Annotated[Positive[int] | None, Field(description="Over all tasks. [the profile's]")] = None
+    limit: Annotated[Positive[int] | None, Field(description="Evaluation documents a task. [the profile's]")] = None
+    epochs: Annotated[NotNegative[float], Field(description="Passes over the training documents.")] = 1.0
+    batch_size: Annotated[Positive[int], Field(description="Documents in an optimiser step.")] = 8
+    learning_rate: Annotated[Positive[float], Field(description="Peak; linear warm-up, then linear decay to 0.")] = 5e-4
+    warmup_fraction: Annotated[Fraction, Field(description="Of all steps, to warm up in.")] = 0.1
+    weight_decay: Annotated[NotNegative[float], Field(description="Of AdamW.")] = 0.0
+    max_length: Annotated[Positive[int], Field(description="Tokens of a training document.")] = 256  # as LLM-Adapters
     probe_documents: Annotated[
-        int, Field(gt=0, description="Calibration samples: training documents a task that allocators may read.")
+        Positive[int], Field(description="Calibration samples: training documents a task that allocators may read.")
     ] = 8
     evaluation_batch_size: Annotated[
-        int, Field(gt=0, description="Requests scored at once; scores in bfloat16 move with it.")
+        Positive[int], Field(description="Requests scored at once; scores in bfloat16 move with it.")
     ] = 16
     adapters: Annotated[
         Literal["shared", "per-task"],

@@ -31,10 +31,10 @@ def resolve(request: Request) -> list[RunSpec]:
     profile = pick("profile", request.profile, PROFILES)
     specs: dict[str, RunSpec] = {}
     if request.model is None:
-        own: dict[str, Any] = {
+        of_profile: dict[str, Any] = {
             name: getattr(request, name) or getattr(profile, name) for name in ("source", "protocol")
         }
-        request = replace(request, **own)
+        request = replace(request, **of_profile)
     for model in (request.model,) if request.model is not None else profile.models:
         models.check(model)
         for part in _parts(replace(request, model=model), profile):

@@ -33,8 +33,8 @@ def main(
     """Print ratios of time and memory, measured side by side, with their targets."""
     setting = Setting(device=device, model=model, dtype=dtype, width=width, tokens=tokens, effort=effort)
     rows: list[Ratio] = []
-    for found in measured(setting, only.split(",") if only else list(SUBJECTS)):
-        rows += found
+    for subject_rows in measured(setting, only.split(",") if only else list(SUBJECTS)):
+        rows += subject_rows
         if out:
             record.write(out, rows, setting)  # a node may be taken away before the next one is done
     wide = Console().width if Console().is_terminal else 200

@@ -29,8 +29,8 @@ def rows(request: pytest.FixtureRequest) -> list[Ratio]:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if found := config.stash.get(ROWS, []):
+    if rows := config.stash.get(ROWS, []):
         console = Console(width=200)
         with console.capture() as capture:
-            console.print(table(found))
+            console.print(table(rows))
         terminalreporter.write(capture.get())

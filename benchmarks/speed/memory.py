@@ -29,41 +29,41 @@ STEPS = 3  # the optimiser's state is there from the first on
 def peaks(setting: Setting, which: Sequence[str] = WHAT) -> dict[str, tuple[int, int]]:
     """(peak bytes, those above the loaded model) of each on one and the same batch."""
     batch, tokens = setting.training_batches(1)[0]
-    given = {"batch": batch, "tokens": tokens, "experts": setting.experts, "rank": matched_lora(setting).r}
-    given |= {"model": setting.model, "dtype": setting.dtype, "device": setting.device}
+    inputs = {"batch": batch, "tokens": tokens, "experts": setting.experts, "rank": matched_lora(setting).r}
+    inputs |= {"model": setting.model, "dtype": setting.dtype, "device": setting.device}
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "given.pt"
-        torch.save(given, file)
+        file = Path(folder) / "inputs.pt"
+        torch.save(inputs, file)
         command = [sys.executable, "-m", "benchmarks.speed.memory"]
-        found = {
+        processes = {
             what: subprocess.run([*command, what, str(file)], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
             for what in which
         }
-    return {what: tuple(json.loads(done.stdout.splitlines()[-1])) for what, done in found.items()}
+    return {what: tuple(json.loads(done.stdout.splitlines()[-1])) for what, done in processes.items()}
 
 
 def peak(what: str, file: str) -> tuple[int, int]:
     """Run one of them in this process."""
-    given = torch.load(file, weights_only=True)
-    setting = Setting(**{name: given[name] for name in ("model", "dtype", "device")})
-    model, batch, tokens = setting.load(), given["batch"], given["tokens"]
+    inputs = torch.load(file, weights_only=True)
+    setting = Setting(**{name: inputs[name] for name in ("model", "dtype", "device")})
+    model, batch, tokens = setting.load(), inputs["batch"], inputs["tokens"]
     cuda = setting.device == "cuda"
     release()
     reset_resident_peak()
     before = torch.cuda.memory_allocated() if cuda else own_peak()
-    method: Method = Lora(r=given["rank"], alpha=2 * given["rank"])
+    method: Method = Lora(r=inputs["rank"], alpha=2 * inputs["rank"])
     if what == "lora-smoe":
-        method = Allocated(experts=given["experts"])
+        method = Allocated(experts=inputs["experts"])
     with measure(setting.device) as meter:
         if what == "sensitivity":
             sensitivity(model, {"task": [batch]})
         else:
             steps(method.attach(model, {}, STEPS), method, [(batch, tokens)] * STEPS)
     assert meter.cost is not None
-    found = meter.cost.peak_allocated_bytes if cuda else meter.cost.peak_resident_bytes
-    if found is None or before is None:
+    highest = meter.cost.peak_allocated_bytes if cuda else meter.cost.peak_resident_bytes
+    if highest is None or before is None:
         raise RuntimeError("this platform does not tell how much memory a process had")
-    return found, found - before
+    return highest, highest - before
 
 
 if __name__ == "__main__":

@@ -76,22 +76,22 @@ class Setting:
 
     def training_batches(self, count: int) -> list[tuple[batches.Batch, int]]:
         """(batch, real tokens) at evenly spaced quantiles of width among the batches of an epoch; one: the median."""
-        everything = [e for found in self.examples.values() for e in found]
+        everything = [e for task_examples in self.examples.values() for e in task_examples]
         size = Request.batch_size
         epoch = sorted(batches.stream(everything, size, 1.0, 0, 0), key=lambda b: b[0]["input_ids"].shape[1])
-        full = [found for found in epoch if len(found[0]["input_ids"]) == size]
+        full = [batch for batch in epoch if len(batch[0]["input_ids"]) == size]
         return [full[int((i + 0.5) * len(full) / count)] for i in range(count)]
 
     @property
     def full_tokens(self) -> int:
         """Real tokens of one epoch of `--profile full`."""
-        return sum(len(e.ids) for found in self.examples.values() for e in found)
+        return sum(len(e.ids) for task_examples in self.examples.values() for e in task_examples)
 
     @cached_property
     def probe(self) -> dict[str, list[batches.Batch]]:
         """The default probe: so many documents of each task."""
-        found = batches.probe(self.examples, Request.probe_documents, Request.batch_size, 0)
-        return {t: [{k: v.to(self.device) for k, v in b.items()} for b in bs] for t, bs in found.items()}
+        samples = batches.probe(self.examples, Request.probe_documents, Request.batch_size, 0)
+        return {t: [{k: v.to(self.device) for k, v in b.items()} for b in bs] for t, bs in samples.items()}
 
     @cached_property
     def experts(self) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from benchmarks.speed import layer, scoring, training
-from benchmarks.speed.ratios import Subject, Target
+from benchmarks.speed.ratios import Subject
 from benchmarks.speed.setting import Setting
 
 SUBJECTS: Mapping[str, Callable[[Setting], Subject]] = {
@@ -14,8 +14,3 @@ SUBJECTS: Mapping[str, Callable[[Setting], Subject]] = {
     "scoring": scoring.prepare,
     "share": scoring.prepare_share,
 }
-
-
-def targets(device: str) -> list[Target]:
-    """Every target there is."""
-    return [*layer.targets(device), *training.targets(device), *scoring.targets(device), *scoring.share_targets(device)]

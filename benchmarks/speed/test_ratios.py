@@ -16,7 +16,7 @@ from benchmarks.speed.subjects import SUBJECTS
 def test_ratios_are_measured(name: str, setting: Setting, rows: list[Ratio], benchmark: Any) -> None:
     subject = SUBJECTS[name](setting)
     benchmark.pedantic(subject.round, rounds=subject.rounds)
-    found = subject.rows()
-    benchmark.extra_info.update({row.target.name: row.to_json() for row in found})
-    rows += found
-    assert all(math.isfinite(row.value) for row in found)
+    ratios = subject.rows()
+    benchmark.extra_info.update({row.target.name: row.to_json() for row in ratios})
+    rows += ratios
+    assert all(math.isfinite(row.value) for row in ratios)

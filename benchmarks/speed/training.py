@@ -37,13 +37,13 @@ def prepare(setting: Setting) -> Subject:
         sizes = f"{counts['lora-smoe']:,} / {counts['lora']:,} trainable (LoRA r={lora.r})"
         ms = {name: f"{1000 * contest.median(name) / STEPS:.0f} ms" for name in models}
         shape = "{} x {}".format(*chosen[0][0]["input_ids"].shape)
-        found = peaks(setting)
+        peak_bytes = peaks(setting)
 
         def memory(target: Target, what: str) -> Ratio:
-            mb = {name: f"{total / 1e6:.0f}" for name, (total, _) in found.items()}
-            above = {name: f"{added / 1e6:.0f}" for name, (_, added) in found.items()}
+            mb = {name: f"{total / 1e6:.0f}" for name, (total, _) in peak_bytes.items()}
+            above = {name: f"{added / 1e6:.0f}" for name, (_, added) in peak_bytes.items()}
             detail = f"{mb[what]} / {mb['lora']} MB; above the loaded model {above[what]} / {above['lora']} MB"
-            return ratio(target, [found[what][0] / found["lora"][0]], detail)
+            return ratio(target, [peak_bytes[what][0] / peak_bytes["lora"][0]], detail)
 
         return [
             ratio(

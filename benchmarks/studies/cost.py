@@ -99,12 +99,12 @@ def moves(axis: str, method: str) -> bool:
 def sized(method: str, point: Mapping[str, int]) -> str:
     """The method as `--methods` reads it, at the size of a point; one without experts has the rank of all of them."""
     experts, rank = point["experts"], point["rank"]
-    known = _defaults(method)
-    if not issubclass(_class(method), Allocator) and EXPERTS.isdisjoint(known):
+    defaults = _defaults(method)
+    if not issubclass(_class(method), Allocator) and EXPERTS.isdisjoint(defaults):
         rank *= experts
-    sizes = {"r": rank} if "r" in known else {"target_r": rank, "init_r": rank * 3 // 2}
+    sizes = {"r": rank} if "r" in defaults else {"target_r": rank, "init_r": rank * 3 // 2}
     sizes |= dict.fromkeys(EXPERTS, experts)
-    return ":".join([method, *(f"{name}={value}" for name, value in sizes.items() if name in known)])
+    return ":".join([method, *(f"{name}={value}" for name, value in sizes.items() if name in defaults)])
 
 
 def _defaults(method: str) -> dict[str, Any]:

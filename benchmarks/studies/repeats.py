@@ -68,8 +68,8 @@ def repeated(spec: RunSpec, times: int) -> list[Record]:
 
 def spread(values: Sequence[float | None]) -> float | None:
     """Largest over smallest, less one; None where a value is not known."""
-    known = [v for v in values if v]
-    return max(known) / min(known) - 1 if known and len(known) == len(values) else None
+    measured = [v for v in values if v]
+    return max(measured) / min(measured) - 1 if measured and len(measured) == len(values) else None
 
 
 def peaks(records: Sequence[Record], phase: str) -> list[int | None]:
@@ -86,8 +86,8 @@ def table(records: Sequence[Record]) -> Table:
     for phase in PHASES:
         row = []
         for values, scale in ((peaks(records, phase), 1e6), (seconds(records, phase), 1.0)):
-            known, apart = [v for v in values if v is not None], spread(values)
-            row.append(f"{statistics.median(known) / scale:,.1f}" if known else "-")
+            measured, apart = [v for v in values if v is not None], spread(values)
+            row.append(f"{statistics.median(measured) / scale:,.1f}" if measured else "-")
             row.append("-" if apart is None else f"{apart:.2%}")
         result.add_row(phase, *row)
     return result

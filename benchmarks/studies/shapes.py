@@ -120,17 +120,17 @@ def main(
 
 def methods() -> list[str]:
     """The adapter methods by name, those first that matter most."""
-    found = {
+    order = {
         name: (LAST.index(name) + 1 if name in LAST else 0, FIRST.index(name) if name in FIRST else len(FIRST), name)
         for name, cls in registry.methods().items()
         if cls.trains and not cls.trains_base and (cls is LoraSMoE or not issubclass(cls, LoraSMoE))
     }
-    return sorted(found, key=lambda name: found[name])
+    return sorted(order, key=lambda name: order[name])
 
 
 def measured(name: str, method: Method, sizes: Sizes, device: str) -> dict[str, Any]:
     """Cost of the allocation, and of a training step at every batch size; an "error" in place of what failed."""
-    found: dict[str, Any] = {"allocate": None, "trainable_params": None, "steps": {}, "error": None}
+    costs: dict[str, Any] = {"allocate": None, "trainable_params": None, "steps": {}, "error": None}
     try:
         (method,) = match.sized([method], "params", match.shapes_of(skeleton(name)))
         model = load_model(name, sizes.dtype, device)[0]
@@ -138,17 +138,17 @@ def measured(name: str, method: Method, sizes: Sizes, device: str) -> dict[str, 
         set_seed(0)
         with measure(device) as meter:
             attached = method.attach(model, probe, PLANNED)
-        found["allocate"] = asdict(meter.cost)  # type: ignore[arg-type]  # set when the block ends
-        found["trainable_params"] = count_parameters(attached, trainable=True)
+        costs["allocate"] = asdict(meter.cost)  # type: ignore[arg-type]  # set when the block ends
+        costs["trainable_params"] = count_parameters(attached, trainable=True)
     except FAILURES as error:
-        found["error"] = _told(error)
-        return found
+        costs["error"] = _told(error)
+        return costs
     for size in sizes.batches:
         try:
-            found["steps"][str(size)] = _step(attached, method, _batch(sizes, size), sizes.steps, device)
+            costs["steps"][str(size)] = _step(attached, method, _batch(sizes, size), sizes.steps, device)
         except FAILURES as error:
-            found["steps"][str(size)] = {"error": _told(error)}
-    return found
+            costs["steps"][str(size)] = {"error": _told(error)}
+    return costs
 
 
 def _step(model: Any, method: Method, batch: tuple[batches.Batch, int], count: int, device: str) -> dict[str, Any]:
@@ -189,10 +189,15 @@ def ratios(entries: dict[str, Any], name: str, sizes: Sizes, device: str) -> lis
             cost = cost.get(key) or {}
         return cost.get("peak_allocated_bytes" if device == "cuda" else "peak_resident_bytes") or math.nan
 
-    theirs = peak("lora", "steps", str(size))
-    for target, own in ((MEMORY, peak("lora-smoe", "steps", str(size))), (PASS_MEMORY, peak("lora-smoe", "allocate"))):
-        if math.isfinite(own / theirs):
-            rows.append(ratio(target, [own / theirs], f"{own / 1e9:.2f} / {theirs / 1e9:.2f} GB; {what}"))
+    lora_bytes = peak("lora", "steps", str(size))
+    for target, smoe_bytes in (
+        (MEMORY, peak("lora-smoe", "steps", str(size))),
+        (PASS_MEMORY, peak("lora-smoe", "allocate")),
+    ):
+        if math.isfinite(smoe_bytes / lora_bytes):
+            rows.append(
+                ratio(target, [smoe_bytes / lora_bytes], f"{smoe_bytes / 1e9:.2f} / {lora_bytes / 1e9:.2f} GB; {what}")
+            )
     return rows
 
 
@@ -226,8 +231,11 @@ def _batch(sizes: Sizes, size: int) -> tuple[batches.Batch, int]:
 def _probe(sizes: Sizes, device: str) -> dict[str, list[batches.Batch]]:
     rng = random.Random(0)
     drawn = {f"task{t}": [_example(rng, sizes) for _ in range(sizes.documents)] for t in range(sizes.tasks)}
-    found = batches.probe(drawn, sizes.documents, sizes.batches[1], 0)
-    return {task: [{k: v.to(device) for k, v in batch.items()} for batch in own] for task, own in found.items()}
+    samples = batches.probe(drawn, sizes.documents, sizes.batches[1], 0)
+    return {
+        task: [{k: v.to(device) for k, v in batch.items()} for batch in task_batches]
+        for task, task_batches in samples.items()
+    }
 
 
 def _told(error: BaseException) -> str:

@@ -105,8 +105,8 @@ def _allocate(plan: Stability, method: Allocator, model: Any, probe: Probe, seed
 
 def _allocator(method: Method) -> Allocator:
     if not isinstance(method, Allocator):
-        known = [name for name, cls in registry.methods().items() if issubclass(cls, Allocator)]
-        raise ValueError(f"{method.name} is no allocator; allocators: {', '.join(known)}")
+        allocators = [name for name, cls in registry.methods().items() if issubclass(cls, Allocator)]
+        raise ValueError(f"{method.name} is no allocator; allocators: {', '.join(allocators)}")
     return method
 
 

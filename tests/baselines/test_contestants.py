@@ -98,7 +98,7 @@ def test_mola_keeps_its_shape_under_a_budget(shape):
 
 
 def test_mola_refuses_an_unknown_shape_and_a_total_that_layers_cannot_share():
-    with pytest.raises(ValueError, match="'pyramid' is not one of inverted-triangle, triangle"):
+    with pytest.raises(ValueError, match="unknown shape of mola 'pyramid'; known: .*inverted-triangle"):
         Mola(shape="pyramid")
     with pytest.raises(ValueError, match="nearest possible: 833 or 840"):
         Mola(total_experts=839).allocate(llama(**EMBEDDED), {})
@@ -246,6 +246,19 @@ def test_random_experts_keep_the_histogram_and_differ_by_seed(tiny, probe):
         assert set(facts["sensitivity"]) == set(TASKS)
         dealt.append(experts)
     assert dealt[0] == dealt[3] and dealt[0] != dealt[1] != dealt[2] != dealt[0]
+
+
+def test_an_allocation_seed_places_experts_alike_whatever_the_seed_of_the_run(monkeypatch):
+    model, shapes, target = measured_at_random(monkeypatch, EMBEDDED)
+
+    def placed(seed, allocation_seed):
+        set_seed(seed)
+        return RandomExperts(allocation_seed=allocation_seed).matched(target, shapes).allocate(model, {})[0]
+
+    assert placed(0, 5) == placed(1, 5) != placed(1, 6)
+    before = torch.random.get_rng_state()
+    RandomExperts(allocation_seed=5).allocate(model, {})
+    assert torch.equal(torch.random.get_rng_state(), before)  # training's draws are what they were
 
 
 def test_random_experts_of_a_grouping_stay_inside_it(tiny, probe):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
+import typing
 
 import pytest
 import torch
 from accelerate.utils import set_seed
 
+from baselines.importance.layer_shapes import SHAPES
 from baselines.methods.adalora import AdaLora
+from baselines.methods.eva_experts import EvaExperts
 from baselines.methods.lora import Lora
 from baselines.methods.lora_smoe import LoraSMoE
+from baselines.methods.mola import Mola
 from baselines.methods.molora import MoLora
 from benchmarks.jobs.train import train
 from benchmarks.models.load import TINY, skeleton
@@ -108,18 +113,42 @@ def test_adalora_refuses_steps_too_few_to_prune_in(steps):
     [
         (Lora, {"r": 0}, "r 0 must be above 0"),
         (Lora, {"r": -4}, "r -4 must be above 0"),
-        (Lora, {"dropout": 1.0}, r"dropout 1.0 must lie in \[0, 1\)"),
-        (AdaLora, {"target_r": 64}, "target_r 64 must lie above 0 and below init_r 48"),
-        (AdaLora, {"target_r": 0}, "target_r 0 must lie above 0"),
+        (Lora, {"dropout": 1.0}, "dropout 1.0 must be below 1"),
+        (AdaLora, {"target_r": 64}, "target_r 64 must be below init_r 48"),
+        (AdaLora, {"target_r": 0}, "target_r 0 must be above 0"),
         (MoLora, {"num_experts": 0}, "num_experts 0 must be above 0"),
         (MoLora, {"r": 0}, "r 0 must be above 0"),
         (MoLora, {"top_k": 0}, "top_k 0 must be above 0"),
-        (LoraSMoE, {"balance_loss": -1.0}, "balance_loss -1.0 must be 0 or more"),
+        (Lora, {"rr": 4}, r"unknown hyperparameter of lora 'rr'; did you mean r\? known: alpha, dropout, r"),
+        (Lora, {"r": "many"}, "lora: r 'many': expected integer"),
+        (Lora, {"dropout": float("nan")}, "lora: dropout nan: expected finite number"),
+        (MoLora, {"alpha": 3, "scale": "published"}, "molora: alpha 3 and scale published say two things"),
+        (Mola, {"shape": "diamnd"}, r"unknown shape of mola 'diamnd'; did you mean diamond\? known: .*triangle"),
+        (EvaExperts, {"mean_experts": 9}, "eva-experts: mean_experts 9.0 is above max_experts 8"),
+        (LoraSMoE, {"balance_loss": -1.0}, "balance_loss -1.0 must be at least 0"),
     ],
 )
-def test_a_setting_out_of_range_is_refused_at_once_by_name(cls, settings, message):
-    with pytest.raises(ValueError, match=message):
+def test_a_setting_out_of_range_is_refused_at_once_by_name_in_one_line(cls, settings, message):
+    with pytest.raises(ValueError, match=message) as refused:
         cls(**settings)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(cls(), **settings)
+
+
+def test_a_value_without_a_name_is_refused_with_the_names_there_are():
+    with pytest.raises(ValueError, match="lora: 8 has no name; fields are set by name: r, alpha, dropout"):
+        Lora(8)
+
+
+def test_methods_are_values_equal_hashed_and_pickled_by_their_hyperparameters():
+    method = MoLora(r=4, target_modules=["q_proj"])  # a list, as JSON gives it back
+    assert method == MoLora(r=4, target_modules=("q_proj",)) and len({method, MoLora(r=4), MoLora(r=4)}) == 2
+    assert pickle.loads(pickle.dumps(method)) == method
+
+
+def test_the_shapes_that_can_be_asked_for_are_those_with_numbers():
+    assert typing.get_args(typing.get_type_hints(Mola)["shape"]) == tuple(SHAPES)
 
 
 @pytest.mark.parametrize(
@@ -129,12 +158,15 @@ def test_a_setting_out_of_range_is_refused_at_once_by_name(cls, settings, messag
         ({"mean_experts": 4.01}, "nearest possible: 4.000000 .56 experts., 4.071429 .57 experts."),
         ({"mean_experts": None}, "exactly one of mean_experts, total_experts, trainable_params"),
         ({"total_experts": 56}, "exactly one of"),
-        ({"mean_experts": -1.0}, "mean_experts must be a positive number, got -1.0"),
+        ({"mean_experts": -1.0}, "mean_experts -1.0 must be above 0"),
         ({"mean_experts": None, "total_experts": 113}, "nearest possible: total 112"),
         ({"mean_experts": None, "trainable_params": 10}, "10 trainable parameters are impossible"),
-        ({"rule": "lottery"}, "'lottery' is not one of votes, proportional"),
-        ({"grouping": "colour"}, "'colour' is not one of"),
-        ({"mode": "guess"}, "'guess' is not one of paper, released"),
+        ({"rule": "lottery"}, "unknown rule of lora-smoe 'lottery'; .*known: proportional, votes"),
+        (
+            {"grouping": "colour"},
+            "unknown grouping of lora-smoe 'colour'; known: attention, attention-mlp, global",
+        ),
+        ({"mode": "guess"}, "unknown mode of lora-smoe 'guess'; .*known: paper, released"),
         ({"target_modules": ("w_pack",)}, "'w_pack' matches no module"),
     ],
 )

@@ -15,13 +15,13 @@ from baselines.methods.lora_smoe import LoraSMoE
 from baselines.methods.molora import MoLora
 from benchmarks.data import batches
 from benchmarks.data.examples import Example
-from benchmarks.jobs.train import CHECK_INTERVAL, answer_loss, answer_width, train
+from benchmarks.jobs.train import LOSS_CHECK_INTERVAL, answer_loss, answer_width, train
 from benchmarks.models.attention import SDPA_NO_SYNC
 from benchmarks.models.load import load as load_model
 from benchmarks.offline.gpu_pass import REHEARSAL
 
 RANDOM = "random:llama:width=64:layers=2"
-STEPS = 3 * CHECK_INTERVAL  # the loss is looked at on the way
+STEPS = 3 * LOSS_CHECK_INTERVAL  # the loss is looked at on the way
 OPTIONS = dict(learning_rate=1e-2, warmup_fraction=0.0, weight_decay=0.0, seed=0)
 
 

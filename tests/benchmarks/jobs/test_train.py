@@ -158,11 +158,11 @@ def test_a_weight_that_is_not_finite_after_the_last_step_ends_the_run(monkeypatc
 def test_on_a_gpu_a_bad_step_is_told_at_a_later_look_or_at_the_end():
     watch = loop._Watch("watched", torch.device("meta"))  # any device but the CPU
     watch._on_cpu = False
-    for step in range(1, 2 * loop.CHECK_INTERVAL):
-        watch.add(torch.tensor(1.0), torch.tensor(torch.nan if step == loop.CHECK_INTERVAL else 1.0))
-    with pytest.raises(FloatingPointError, match=f"norm of the gradient at step {loop.CHECK_INTERVAL} is nan"):
+    for step in range(1, 2 * loop.LOSS_CHECK_INTERVAL):
+        watch.add(torch.tensor(1.0), torch.tensor(torch.nan if step == loop.LOSS_CHECK_INTERVAL else 1.0))
+    with pytest.raises(FloatingPointError, match=f"norm of the gradient at step {loop.LOSS_CHECK_INTERVAL} is nan"):
         watch.add(torch.tensor(1.0), torch.tensor(1.0))
-    with pytest.raises(FloatingPointError, match=f"at step {loop.CHECK_INTERVAL} is nan"):
+    with pytest.raises(FloatingPointError, match=f"at step {loop.LOSS_CHECK_INTERVAL} is nan"):
         watch.losses()
 
 

@@ -9,14 +9,19 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from benchmarks.speed import memory, ratios
+from benchmarks.speed import layer, memory, ratios, scoring, training
 from benchmarks.speed.__main__ import app
 from benchmarks.speed.ratios import SideBySide, Subject, Target, ratio, table
 from benchmarks.speed.scoring import StandIn
 from benchmarks.speed.setting import Setting
-from benchmarks.speed.subjects import SUBJECTS, targets
+from benchmarks.speed.subjects import SUBJECTS
 
 TOY = Setting(model="tiny", dtype="float32", width=32, tokens=16, effort=0.05)
+
+
+def targets(device):
+    parts = (layer.targets, training.targets, scoring.targets, scoring.share_targets)
+    return [target for part in parts for target in part(device)]
 
 
 @pytest.fixture
