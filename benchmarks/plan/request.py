@@ -44,10 +44,16 @@ class Request:
     ] = None
     profile: Annotated[str, Field(description="Size of the run: small, medium, full or paper.")] = "small"
     seeds: Annotated[str | None, Field(description="0,1,2 or 0-4. [the profile's]")] = None
+    data_seed: Annotated[
+        int | None, Field(ge=0, description="Draws the training and calibration samples of every seed. [the seed]")
+    ] = None
     train_documents: Annotated[int | None, Field(ge=1, description="Over all tasks. [the profile's]")] = None
     limit: Annotated[int | None, Field(ge=1, description="Evaluation documents a task. [the profile's]")] = None
     epochs: Annotated[float, Field(ge=0, description="Passes over the training documents.")] = 1.0
     batch_size: Annotated[int, Field(gt=0, description="Documents in an optimiser step.")] = 8
+    micro_batch: Annotated[
+        int | None, Field(gt=0, description="Documents of a step that go through the model at once. [2; GPU: all]")
+    ] = None
     learning_rate: Annotated[float, Field(gt=0, description="Peak; linear warm-up, then linear decay to 0.")] = 5e-4
     warmup_fraction: Annotated[float, Field(ge=0, le=1, description="Of all steps, to warm up in.")] = 0.1
     weight_decay: Annotated[float, Field(ge=0, description="Of AdamW.")] = 0.0
