@@ -59,7 +59,7 @@ def sampled(record, training):
 
 def test_seeds_may_train_on_other_samples_and_rows_are_paired_by_seed():
     records = [sampled(make_record(m, s, data_seed=s), s) for m in ("lora", "molora") for s in (0, 1)]
-    (group,) = make_groups([make_record("frozen"), *records])
+    (group,) = make_groups([sampled(make_record("frozen"), 0), *records])
     assert [row.seeds for row in group.rows] == [[0], [0, 1], [0, 1]] and not group.differing
 
 
