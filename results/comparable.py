@@ -69,6 +69,26 @@ def agreement_fields(record: Record) -> dict[str, Any]:
     return fields
 
 
+def agreement(records: Sequence[Record]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Return the fields that agree over the finished records, and those that do not with their values.
+
+    Those of `BY_SEED` are compared among the records of each seed: rows are paired by seed.
+    """
+    values: dict[str, dict[str, Any]] = {}
+    differing: dict[str, list[Any]] = {}
+    at_seed: dict[tuple[str, int | None], dict[str, Any]] = {}
+    for record in (r for r in records if r.status == "done"):
+        for name, value in agreement_fields(record).items():
+            values.setdefault(name, {})[as_text(value)] = value
+            seed = record.spec.seed if name in BY_SEED else None
+            alike = at_seed.setdefault((name, seed), {})
+            alike[as_text(value)] = value
+            if len(alike) > 1:
+                differing[name] = list(values[name].values())
+    shared = {name: next(iter(several.values())) for name, several in values.items() if len(several) == 1}
+    return shared, differing
+
+
 def paired_fields(record: Record) -> dict[str, Any]:
     """What has to be equal, beyond the spec, for one job measured twice to be compared: a name and value each.
 

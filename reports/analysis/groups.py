@@ -26,6 +26,7 @@ from results.comparable import (
     BY_SEED,
     TRAINED,
     UNPAIRED,
+    agreement,
     agreement_fields,
     as_text,
     row_key,
@@ -150,7 +151,7 @@ def make_groups(
     _share_untrained(parts, split_by)
     groups = []
     for identity, part in sorted(parts.items(), key=lambda item: item[0]):
-        shared, differing = _agreement(part)
+        shared, differing = agreement(part)
         refused = [name for name in differing if name not in allow or name in UNPAIRED]
         if refused and auto_split:
             warnings.warn(f"{identity[0]}: {', '.join(refused)} differ between records: split", stacklevel=2)
@@ -168,26 +169,6 @@ def _refusal(group: str, name: str, values: Sequence[Any]) -> str:
     if name not in UNPAIRED:
         way_out += f", or state that it does not matter with --allow {name}"
     return f"{group}: records differ in {name} ({found}); such numbers are never put in one table. {way_out}"
-
-
-def _agreement(records: Sequence[Record]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    """(fields that agree over the finished records, fields that do not with their values).
-
-    Those of `BY_SEED` are compared among the records of each seed: rows are paired by seed.
-    """
-    values: dict[str, dict[str, Any]] = {}
-    differing: dict[str, list[Any]] = {}
-    at_seed: dict[tuple[str, int | None], dict[str, Any]] = {}
-    for record in (r for r in records if r.status == "done"):
-        for name, value in agreement_fields(record).items():
-            values.setdefault(name, {})[as_text(value)] = value
-            seed = record.spec.seed if name in BY_SEED else None
-            alike = at_seed.setdefault((name, seed), {})
-            alike[as_text(value)] = value
-            if len(alike) > 1:
-                differing[name] = list(values[name].values())
-    shared = {name: next(iter(several.values())) for name, several in values.items() if len(several) == 1}
-    return shared, differing
 
 
 def _identity(record: Record, split_by: Sequence[str]) -> tuple[str, bool]:
