@@ -1,4 +1,11 @@
-"""What a suite is. Its meaning never changes; a new meaning gets a new name."""
+"""What a suite is. What would move its numbers raises its version, which is in every key.
+
+History of the versions, of all suites
+    none    records of schema 1: HellaSwag cut by context and BoolQ by exact passage, evaluation documents in the order
+            of their fingerprints, optimiser steps of documents of similar length, a first step at a rate of 0
+    2       HellaSwag cut by source too and BoolQ by near-duplicate passages, evaluation documents in a stratified
+            order, optimiser steps drawn at random from the mixture, every step at a rate above 0
+"""
 
 from __future__ import annotations
 
@@ -15,6 +22,7 @@ class Suite:
     """A named set of lm-eval tasks that are trained on together and scored one by one."""
 
     name: str
+    version: str  # raised by whatever changes its documents, their order, its prompts, metrics or training
     summary: str  # one line for --list
     tasks: tuple[str, ...]  # lm-eval's own task names, in the order of the tables
     headline: Mapping[str, str]  # task -> the metric in the tables: "acc_norm" where the task reports it, else "acc"

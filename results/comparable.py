@@ -1,8 +1,9 @@
 """May these records stand together, and what makes a row: the one answer for the gate, the reports and the cost laws.
 
-Every field of a spec has one role. `IDENTITY` names another comparison, `ROW` makes another row of one, `SEED` repeats
+Every field of a spec has one role. `IDENTITY` names another comparison, `ROW` makes another row of one, `SEEDS` repeat
 a row, `AGREED` has to be equal within a comparison, and so does `TRAINED` wherever something was trained. What a
-record says beside its spec (machine, versions, documents, metrics) has to agree as well.
+record says beside its spec (machine, versions, documents, metrics) has to agree as well. Rows are paired by seed:
+which documents were drawn for training may differ between seeds, never between the records of one seed (`BY_SEED`).
 """
 
 from __future__ import annotations
@@ -18,18 +19,25 @@ from results.tuning import HELD_OUT
 
 IDENTITY = ("suite", "model", "train_documents", "evaluation_limit", "match", "split")
 ROW = ("method", "hyperparameters", "learning_rate", "probe_documents", "adapters")
-SEED = "seed"
+SEEDS = ("seed", "data_seed")
 AGREED = (
     "device", "dtype", "protocol", "source", "revisions", "own_tasks", "malloc", "compiled", "quantize", "tasks",
     "evaluation_batch_size", "model_content", "suite_version", "targets",
 )  # fmt: skip
 TRAINED = (
-    "task_shares", "data_seed", "epochs", "batch_size", "micro_batch", "max_length", "weight_decay", "warmup_fraction",
+    "task_shares", "epochs", "batch_size", "micro_batch", "max_length", "weight_decay", "warmup_fraction",
 )  # fmt: skip
 UNCOMPARED = ("trust_remote_code", "task")  # how a model is loaded; which part of a row this is (results/adapters.py)
 
 UNPAIRED = ("tasks", "documents", "metrics")  # without these in common there is nothing to compare
-COST_SIZE = ("train_documents", "batch_size", "evaluation_limit")  # of cost records, whose other sizes are axes
+BY_SEED = ("data_seed", "training_data", "held_out_training_data")  # fields that have to agree at each seed alone
+COST_SIZE = (
+    "train_documents",
+    "batch_size",
+    "micro_batch",
+    "evaluation_limit",
+    "suite_version",
+)  # of cost records, whose other sizes are axes
 _DRAWN = ("documents", "training_data")
 
 
@@ -53,12 +61,32 @@ def agreement_fields(record: Record) -> dict[str, Any]:
     described = {task: entry for task, entry in record.data.items() if isinstance(entry, dict)}
     fields["task_versions"] = {task: entry.get("task_version") for task, entry in sorted(described.items())}
     if spec.epochs:
-        fields.update({name: getattr(spec, name) for name in TRAINED})
+        fields.update({name: getattr(spec, name) for name in ("data_seed", *TRAINED)})
         hashes = [(task, entry.get("train_hash")) for task, entry in sorted(described.items())]
         fields["training_data"] = short_hash(hashes)
     if spec.split == HELD_OUT:  # other documents on purpose; among themselves they have to agree as well
         fields.update({f"held_out_{name}": fields.pop(name) for name in _DRAWN if name in fields})
     return fields
+
+
+def agreement(records: Sequence[Record]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Return the fields that agree over the finished records, and those that do not with their values.
+
+    Those of `BY_SEED` are compared among the records of each seed: rows are paired by seed.
+    """
+    values: dict[str, dict[str, Any]] = {}
+    differing: dict[str, list[Any]] = {}
+    at_seed: dict[tuple[str, int | None], dict[str, Any]] = {}
+    for record in (r for r in records if r.status == "done"):
+        for name, value in agreement_fields(record).items():
+            values.setdefault(name, {})[as_text(value)] = value
+            seed = record.spec.seed if name in BY_SEED else None
+            alike = at_seed.setdefault((name, seed), {})
+            alike[as_text(value)] = value
+            if len(alike) > 1:
+                differing[name] = list(values[name].values())
+    shared = {name: next(iter(several.values())) for name, several in values.items() if len(several) == 1}
+    return shared, differing
 
 
 def paired_fields(record: Record) -> dict[str, Any]:
@@ -82,8 +110,8 @@ def cost_fields(record: Record) -> dict[str, Any]:
 
 
 def repeat_key(spec: RunSpec) -> str:
-    """Everything asked but the seed, as text: what the repeats of one row have in common."""
-    return as_text(_without(spec, {SEED}))
+    """Everything asked but the seeds, as text: what the repeats of one row have in common."""
+    return as_text(_without(spec, SEEDS))
 
 
 def row_key(spec: RunSpec) -> str:
@@ -93,13 +121,13 @@ def row_key(spec: RunSpec) -> str:
 
 def comparison_key(spec: RunSpec) -> str:
     """Everything that the methods of one comparison share, as text; adapters trained in another way are not shared."""
-    return as_text(_without(spec, {SEED, *ROW} - {"adapters"}))
+    return as_text(_without(spec, {*SEEDS, *ROW} - {"adapters"}))
 
 
 def row_settings(spec: RunSpec, every: bool = False) -> dict[str, Any]:
-    """The settings of a row by name, hyperparameters among them; every: with all other fields that are not the seed."""
+    """The settings of a row by name, hyperparameters among them; every: with all other fields that are no seeds."""
     names = spec.to_json().keys() if every else ROW
-    settings = {name: getattr(spec, name) for name in names if name not in ("method", "hyperparameters", SEED)}
+    settings = {name: getattr(spec, name) for name in names if name not in ("method", "hyperparameters", *SEEDS)}
     return {**settings, **spec.hyperparameters} if every else {**spec.hyperparameters, **settings}
 
 

@@ -18,7 +18,7 @@ EDGE_FACTOR = 16 ** (1 / 3)  # between two rates of the standard grid, and to th
 
 
 def grid_id(spec: RunSpec) -> str:
-    """What all jobs of one method's grid, and those they decide on, have in common: all but rate, seed, split, task."""
+    """What all jobs of a method's grid, and those they decide on, have in common: all but rate, seeds, split, task."""
     fields = spec.to_json()
     if spec.split != HELD_OUT:
         fields["train_documents"] = grid_documents(spec)

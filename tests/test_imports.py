@@ -34,6 +34,7 @@ FURTHER = {
     "benchmarks/gate/answers.py": {"numpy"},
     "benchmarks/gate/relative.py": {"numpy", "scipy"},
     "results/table.py": {"rich"},  # inside the one function that renders for the terminal
+    "benchmarks/data/documents.py": {"numpy", "scipy"},  # connected components, sparse products
     "benchmarks/data/embedded.py": {"yaml"},
     "benchmarks/data/hub.py": {"huggingface_hub"},
     "benchmarks/data/mmlu.py": {"yaml"},

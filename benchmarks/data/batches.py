@@ -1,11 +1,13 @@
-"""Examples -> padded token batches, grouped by length, in an order that the seed alone decides.
+"""Examples -> optimiser steps -> padded token batches, in an order that the seed alone decides.
 
-Padding is on the left: answers then end together, and logits are needed at the last few positions only.
+The documents of a step are a random draw from the mixture. They go through the model in micro-batches of similar
+length. Padding is on the left: answers then end together, and logits are needed at the last few positions only.
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -13,7 +15,7 @@ import torch
 from benchmarks.data.examples import Example
 
 Batch = dict[str, torch.Tensor]  # "input_ids", "attention_mask", "position_ids", "labels": each (B, S)
-MEGABATCH = 16  # batches that are sorted by length together: little padding, yet nearly random order
+Step = tuple[list[Batch], int]  # micro-batches of one optimiser step, and the real tokens in them
 
 
 def collate(examples: Sequence[Example], pad_token: int) -> Batch:
@@ -34,42 +36,48 @@ def collate(examples: Sequence[Example], pad_token: int) -> Batch:
     }
 
 
-def length_grouped_batches(examples: Sequence[Example], batch_size: int, seed: int) -> Iterator[list[Example]]:
-    """Yield one epoch: shuffle, sort megabatches of MEGABATCH batches by length, cut, shuffle the batches of each."""
-    rng = random.Random(seed)
-    order = rng.sample(list(examples), len(examples))
-    for start in range(0, len(order), MEGABATCH * batch_size):
-        megabatch = sorted(order[start : start + MEGABATCH * batch_size], key=lambda e: len(e.ids))
-        batches = [megabatch[i : i + batch_size] for i in range(0, len(megabatch), batch_size)]
-        yield from rng.sample(batches, len(batches))
-
-
 def num_optimizer_steps(documents: int, batch_size: int, epochs: float) -> int:
     """Count the optimiser steps that `stream` yields for so many documents."""
     return round(-(-documents // batch_size) * epochs)
 
 
-def stream(
-    examples: Sequence[Example], batch_size: int, epochs: float, seed: int, pad_token: int
-) -> Iterator[tuple[Batch, int]]:
-    """Yield (batch, real tokens in it) of every step; a fractional epoch stops part of the way."""
+def drawn_steps(examples: Sequence[Example], batch_size: int, epochs: float, seed: int) -> Iterator[Sequence[Example]]:
+    """Yield the documents of every step: each epoch in a new random order; a fractional one stops part of the way."""
     left = num_optimizer_steps(len(examples), batch_size, epochs)
     epoch = 0
     while left > 0:
-        for batch in length_grouped_batches(examples, batch_size, seed * 1000 + epoch):
-            if left == 0:
-                return
-            left -= 1
-            yield collate(batch, pad_token), sum(len(e.ids) for e in batch)
+        order = random.Random(seed * 1000 + epoch).sample(list(examples), len(examples))
+        for start in range(0, len(order), batch_size)[:left]:
+            yield order[start : start + batch_size]
+        left -= num_optimizer_steps(len(examples), batch_size, 1.0)
         epoch += 1
+
+
+def stream(
+    examples: Sequence[Example], batch_size: int, micro_batch: int | None, epochs: float, seed: int, pad_token: int
+) -> Iterator[Step]:
+    """Yield every step, its documents sorted by length and cut into micro-batches; None: all of them at once."""
+    for documents in drawn_steps(examples, batch_size, epochs, seed):
+        yield micro_batches(documents, micro_batch or batch_size, pad_token), sum(len(e.ids) for e in documents)
+
+
+def micro_batches(examples: Sequence[Example], size: int, pad_token: int) -> list[Batch]:
+    """Make batches of at most `size` examples of similar length, the shortest first."""
+    ordered = sorted(examples, key=lambda e: len(e.ids))
+    return [collate(ordered[i : i + size], pad_token) for i in range(0, len(ordered), size)]
+
+
+def documents_by_step(examples: Sequence[Example], batch_size: int, epochs: float, seed: int) -> dict[str, str]:
+    """Count each task's documents in every step, as "2 0 1 ..." by task, for the record."""
+    counts = [Counter(e.task for e in step) for step in drawn_steps(examples, batch_size, epochs, seed)]
+    return {task: " ".join(str(count[task]) for count in counts) for task in dict.fromkeys(e.task for e in examples)}
 
 
 def probe(
     examples: Mapping[str, Sequence[Example]], documents: int, batch_size: int, pad_token: int
 ) -> dict[str, list[Batch]]:
     """Make batches of the first `documents` examples of each task, sorted by length, for allocators to read."""
-    result = {}
-    for task, task_examples in examples.items():
-        chosen = sorted(task_examples[:documents], key=lambda e: len(e.ids))
-        result[task] = [collate(chosen[i : i + batch_size], pad_token) for i in range(0, len(chosen), batch_size)]
-    return result
+    return {
+        task: micro_batches(task_examples[:documents], batch_size, pad_token)
+        for task, task_examples in examples.items()
+    }

@@ -2,8 +2,8 @@
 
 It holds validation splits of every task here, the test documents of ARC and OpenBookQA as evaluation requests, and the
 test splits of MMLU. Where a test split is embedded, the task trains on validation and is evaluated on test; elsewhere
-the validation split is cut in two halves by a hash of each document's group. Results are not comparable with published
-numbers, and every table made from them says so.
+the validation split is cut in two halves by a hash of each document's group (text, source, near-duplicates). Results
+are not comparable with published numbers, and every table made from them says so.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
 import yaml
 
-from benchmarks.data.documents import Doc, halves
+from benchmarks.data.documents import Doc, groups, halves, near_duplicates, normalised
 from benchmarks.data.mmlu import SUBJECTS
 from benchmarks.models import assets
 
@@ -36,14 +36,33 @@ class Layout:
     test_sha256: str | None = None
     rename: tuple[str, str] | None = None
     subjects: tuple[str, ...] = ()
+    source: str | None = None
+    near_duplicates: str | None = None
+    strata: tuple[str, ...] = ()
 
-    def group(self, doc: Doc) -> str:
-        """Return what a document shares with others that must stand on its side of the partition."""
+    def text(self, doc: Doc) -> str:
+        """Return the text that a document shares with others that must stand on its side of the partition."""
         texts = (
             doc[column] if isinstance(column, str) else next((doc[c] for c in column if doc[c]), "")
             for column in self.columns
         )
         return " ".join(sorted(texts))
+
+    def links(self, docs: Sequence[Doc]) -> dict[str, list[Hashable]]:
+        """Return what else ties documents together, by its name: a value of each document, equal where they are tied.
+
+        "source": the text or video that a document was made from; "near_duplicates": revisions of one passage.
+        """
+        tied: dict[str, list[Hashable]] = {}
+        if self.source is not None:
+            tied["source"] = [doc[self.source] for doc in docs]
+        if self.near_duplicates is not None:
+            tied["near_duplicates"] = [*near_duplicates([normalised(doc[self.near_duplicates]) for doc in docs])]
+        return tied
+
+    def groups(self, docs: Sequence[Doc]) -> list[str]:
+        """Return the name of each document's group, whose documents all stand on one side of the partition."""
+        return groups([normalised(self.text(doc)) for doc in docs], [*self.links(docs).values()])
 
 
 def layouts(file: Path) -> dict[str, Layout]:
@@ -53,7 +72,8 @@ def layouts(file: Path) -> dict[str, Layout]:
         columns = tuple(tuple(c) if isinstance(c, list) else c for c in entry.pop("group"))
         rename = next(iter(entry.pop("rename", {}).items()), None)
         subjects = SUBJECTS[entry.pop("subjects")] if "subjects" in entry else ()
-        result[task] = Layout(columns=columns, rename=rename, subjects=subjects, **entry)
+        strata = tuple(entry.pop("strata", ()))
+        result[task] = Layout(columns=columns, rename=rename, subjects=subjects, strata=strata, **entry)
     return result
 
 
@@ -69,7 +89,7 @@ def read(layout: Layout) -> tuple[list[Doc], list[Doc]]:
         return _documents(paths[0::2]), _documents(paths[1::2])
     docs = [_renamed(doc, layout.rename) for doc in _documents([assets.verified(paths[0], layout.sha256)])]
     if layout.test_requests is None:
-        return halves(docs, layout.group)
+        return halves(docs, layout.groups(docs))
     assert layout.test_sha256 is not None  # stands beside every test_requests above
     path = assets.verified(paths[1], layout.test_sha256)
     return docs, _test_documents(path, question="question_stem" if "question_stem" in docs[0] else "question")

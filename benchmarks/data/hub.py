@@ -20,7 +20,7 @@ import datasets
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from benchmarks.data.documents import Doc, content, folder_hash, halves
+from benchmarks.data.documents import Doc, content, folder_hash, halves, normalised
 
 COPIES = "SMOE_HUB"  # folder with copies of the hub's repositories
 FILES = ("arrow", "csv", "json", "parquet", "text")  # `dataset_path` of a task whose `data_files` are files
@@ -68,7 +68,8 @@ def read(settings: Settings, revisions: Mapping[str, str]) -> tuple[list[Doc], l
     if test is None:
         raise ValueError(f"task {task} names neither a test nor a validation split")
     if train is None or train == test:
-        return halves(map(dict, data[test]), content)
+        docs = [dict(d) for d in data[test]]
+        return halves(docs, [normalised(content(d)) for d in docs])
     return [dict(d) for d in data[train]], [dict(d) for d in data[test]]
 
 

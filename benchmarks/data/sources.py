@@ -2,20 +2,21 @@
 
 "embedded" is what lies on this machine: the embedded data sets (benchmarks/data/embedded.py) and the files of one's own
 tasks. "hub" is the full public splits of any task, pinned to commits (benchmarks/data/hub.py). What holds for both: no
-training document has a copy among the evaluation documents of any task that is trained with it, and the partition is
-the same on every machine.
+training document has a copy among the evaluation documents of any task that is trained with it, nor a source or a
+near-duplicate among those of its own task, and the partition is the same on every machine.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
 
 from benchmarks.data import hub
-from benchmarks.data.documents import Doc, content, fingerprint, folder_hash, normalised, text_hash
+from benchmarks.data.documents import Doc, content, fingerprint, folder_hash, normalised, stratified, text_hash
 from benchmarks.data.embedded import EMBEDDED, read
 from benchmarks.data.tasks import OWN, folders, own_tasks, settings
 from results.names import unknown
@@ -24,39 +25,56 @@ from results.tuning import HELD_OUT
 SOURCES = ("embedded", "hub")
 SPLITS = ("evaluation", HELD_OUT)  # what a job is scored on
 HELD_OUT_ONE_IN = 5  # training groups: one in so many is held out to choose a learning rate on
+MOST_LABELS = 26  # a column with more values is no label
 
 
 def splits(
     source: str, tasks: tuple[str, ...], split: str = "evaluation", revisions: Mapping[str, str] | None = None
 ) -> dict[str, datasets.DatasetDict]:
-    """Training and evaluation documents ("train", "evaluate") of each task, each in the order of its fingerprints.
+    """Return training and evaluation documents ("train", "evaluate") of each task.
 
-    No training document shares its group's normalised text with any evaluation document of any task here; the group of
-    a task that is not embedded is the whole document. split "held-out" cuts the training documents once more, by the
-    same groups: a fifth of them stands under "evaluate", and the evaluation documents are not used at all. revisions:
-    what `revisions` gave for a source that has them. Raises ValueError for an unknown source or split or a task the
-    source does not hold, AssetError for a missing or altered package.
+    No training document shares its normalised text with any evaluation document of any task here, nor its group (see
+    embedded.yaml) with one of its own task; of a task that is not embedded both are the whole document. Training
+    documents are in the order of their fingerprints, evaluation documents in one whose every prefix has the shares of
+    the right answers (`stratified`). split "held-out" cuts the training documents once more, by the same groups: a
+    fifth of them stands under "evaluate", and the evaluation documents are not used at all. revisions: what
+    `revisions` gave for a source that has them. Raises ValueError for an unknown source or split or a task the source
+    does not hold, AssetError for a missing or altered package.
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     check(source, tasks)
     documents = {task: _read(source, task, revisions or {}) for task in tasks}
-    seen = {_group(t, d) for t, (_, evaluate) in documents.items() for d in evaluate}
+    seen = {_text(t, d) for t, (_, evaluate) in documents.items() for d in evaluate}
     result = {}
     for task, (train, evaluate) in documents.items():
-        clean = [d for d in train if _group(task, d) not in seen]
+        groups = _groups(task, [*train, *evaluate])
+        evaluated = set(groups[len(train) :])
+        clean = [
+            (d, g) for d, g in zip(train, groups, strict=False) if g not in evaluated and _text(task, d) not in seen
+        ]
         if split == HELD_OUT:
-            kept = {group for d in clean if _is_kept(group := _group(task, d))}
-            evaluate = [d for d in clean if _group(task, d) not in kept]
-            clean = [d for d in clean if _group(task, d) in kept]
+            evaluate = [d for d, group in clean if not _is_kept(group)]
+            clean = [(d, group) for d, group in clean if _is_kept(group)]
         for name, docs in (("training", clean), ("evaluation", evaluate)):
             if not docs:
                 raise ValueError(f"task {task}: no {name} document is left after the leak check")
         result[task] = datasets.DatasetDict(
-            train=datasets.Dataset.from_list(sorted(clean, key=fingerprint)),
-            evaluate=datasets.Dataset.from_list(sorted(evaluate, key=fingerprint)),
+            train=datasets.Dataset.from_list(sorted((d for d, _ in clean), key=fingerprint)),
+            evaluate=datasets.Dataset.from_list(stratified(evaluate, _strata(task, evaluate))),
         )
     return result
+
+
+def leaks(task: str, train: Sequence[Doc], evaluate: Sequence[Doc]) -> dict[str, int]:
+    """Count evaluation documents that have something in common with a training document, by what it is.
+
+    "text" for every task; "source" and "near_duplicates" for tasks whose layout names them.
+    """
+    docs = [*train, *evaluate]
+    shared: dict[str, Sequence[Any]] = {"text": [_text(task, d) for d in docs]}
+    shared |= EMBEDDED[task].links(docs) if task in EMBEDDED else {}
+    return {name: _in_both(values, len(train)) for name, values in shared.items()}
 
 
 def check(source: str, tasks: tuple[str, ...]) -> None:
@@ -94,8 +112,27 @@ def own_files(tasks: tuple[str, ...]) -> str | None:
     return "-".join(map(folder_hash, chosen)) if set(tasks) & own_tasks().keys() else None
 
 
-def _group(task: str, doc: Doc) -> str:
-    return normalised(EMBEDDED[task].group(doc) if task in EMBEDDED else content(doc))
+def _text(task: str, doc: Doc) -> str:
+    return normalised(EMBEDDED[task].text(doc) if task in EMBEDDED else content(doc))
+
+
+def _groups(task: str, docs: Sequence[Doc]) -> list[str]:
+    return EMBEDDED[task].groups(docs) if task in EMBEDDED else [_text(task, doc) for doc in docs]
+
+
+def _strata(task: str, docs: Sequence[Doc]) -> tuple[str, ...]:
+    """Columns that the evaluation documents are stratified by: the layout's, or the one that is the task's target."""
+    if task in EMBEDDED:
+        return EMBEDDED[task].strata
+    column = str(settings(task).get("doc_to_target")).strip("{} ")
+    is_label = all(column in doc for doc in docs) and len({str(doc[column]) for doc in docs}) <= MOST_LABELS
+    return (column,) if is_label else ()
+
+
+def _in_both(values: Sequence[Any], split_at: int) -> int:
+    """Count the values from `split_at` on that also stand before it."""
+    before = set(values[:split_at])
+    return sum(value in before for value in values[split_at:])
 
 
 def _is_kept(group: str) -> bool:

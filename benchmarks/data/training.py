@@ -28,6 +28,9 @@ def training_data(
     splits = sources.splits(spec.source, spec.tasks, spec.split, spec.revisions)
     counts = examples.shares({n: len(s["train"]) for n, s in splits.items()}, spec.train_documents, spec.task_shares)
     splits = {name: splits[name] for name in spec.trained_tasks}
+    shared = {
+        name: sources.leaks(name, list(split["train"]), list(split["evaluate"])) for name, split in splits.items()
+    }
     for split in splits.values():
         limit = min(spec.evaluation_limit or len(split["evaluate"]), len(split["evaluate"]))
         split["evaluate"] = split["evaluate"].select(range(limit))
@@ -42,6 +45,7 @@ def training_data(
             "train_hash": text_hash("".join(c + a for c, a in pairs))[:12],
             "train_tokens": sum(len(e.ids) for e in encoded[name]),
             "truncated": sum(e.truncated for e in encoded[name]),
+            "shared_with_training": shared[name],  # evaluation documents, of all before the limit
             "evaluation_documents": len(splits[name]["evaluate"]),
             "evaluation_hash": text_hash("".join(map(fingerprint, splits[name]["evaluate"])))[:12],
             "prompt_hash": tasks.prompt_hash(task),

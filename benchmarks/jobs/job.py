@@ -62,6 +62,8 @@ def job(spec: RunSpec, progress: Progress, draft: Record) -> Record:
     with measure(spec.device) as meter:
         losses, meter.tokens = trained(spec, model, method, examples, tokenizer, progress)
     costs["train"] = meter.cost
+    for task, counts in batches.documents_by_step(_together(examples), spec.batch_size, spec.epochs, spec.seed).items():
+        draft.data[task] |= {"step_documents": counts} if losses else {}  # type: ignore[index]
     with measure(spec.device) as meter:
         scores, meter.tokens = evaluated(spec, model, tokenizer, tasks, partial(progress, "evaluate"))
     costs["evaluate"] = meter.cost
@@ -94,11 +96,11 @@ def trained(
     progress: Progress,
 ) -> tuple[list[float], int]:
     """Train the attached model in place on all examples together; returns the losses and the tokens."""
-    together = [example for task_examples in examples.values() for example in task_examples]
+    together = _together(examples)
     return train(
         model,
         method,
-        batches.stream(together, spec.batch_size, spec.epochs, spec.seed, tokenizer.pad_token_id),
+        batches.stream(together, spec.batch_size, spec.micro_batch, spec.epochs, spec.seed, tokenizer.pad_token_id),
         total_steps=batches.num_optimizer_steps(len(together), spec.batch_size, spec.epochs),
         learning_rate=spec.learning_rate,
         warmup_fraction=spec.warmup_fraction,
@@ -107,6 +109,10 @@ def trained(
         compiled=spec.compiled,
         progress=partial(progress, "train"),
     )
+
+
+def _together(examples: Mapping[str, list[Example]]) -> list[Example]:
+    return [example for own in examples.values() for example in own]
 
 
 def evaluated(

@@ -5,16 +5,15 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from accelerate.utils import set_seed
-from transformers import get_linear_schedule_with_warmup
 
 from baselines.method import Attached, Method
-from benchmarks.data.batches import Batch
+from benchmarks.data.batches import Batch, Step
 
 CLIP = 1.0  # largest norm of the gradient over all trained parameters
 LOSS_CHECK_INTERVAL = 16  # steps between two checks of losses and gradient norms on a GPU
@@ -58,7 +57,7 @@ def mean_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 def train(
     model: torch.nn.Module,
     method: Method,
-    batches: Iterable[tuple[Batch, int]],
+    steps: Iterable[Step],
     *,
     total_steps: int,
     learning_rate: float,
@@ -70,6 +69,8 @@ def train(
 ) -> tuple[list[float], int]:
     """Train what requires a gradient, in place; returns the loss of every step (without the penalty) and the tokens.
 
+    A step's loss is the mean over its documents, however they are cut into micro-batches: the loss and the penalty of
+    each micro-batch count by its share of the documents.
     compiled: forward and backward through torch.compile, for any length of batch; the first steps compile.
     Raises FloatingPointError, naming the method and the step, where a loss or the norm of the gradient is not finite,
     or a weight after the last step: the run is of no use from there on.
@@ -78,30 +79,43 @@ def train(
     if not parameters or total_steps == 0:
         return [], 0
     set_seed(seed)  # dropout
-    accelerator = Accelerator(cpu=parameters[0].device.type == "cpu")
-    device = accelerator.device
+    device = parameters[0].device
     fused = device.type == "cuda"
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
-    scheduler = get_linear_schedule_with_warmup(optimizer, round(warmup_fraction * total_steps), total_steps)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, partial(rate, round(warmup_fraction * total_steps), total_steps)
+    )
     watch = _Watch(method.name, device)
     tokens = 0
     model.train()
     forward: Any = torch.compile(model, dynamic=True) if compiled else model
-    for step, (batch, batch_tokens) in enumerate(batches, start=1):
-        loss = answer_loss(forward, _moved(batch, device), answer_width(batch))
-        penalty = method.penalty(model)
-        accelerator.backward(loss if penalty is None else loss + penalty)
-        watch.add(loss.detach(), torch.nn.utils.clip_grad_norm_(parameters, CLIP))
+    for step, (micro_batches, step_tokens) in enumerate(steps, start=1):
+        documents = sum(len(batch["labels"]) for batch in micro_batches)
+        parts = []
+        for batch in micro_batches:
+            share = len(batch["labels"]) / documents
+            loss = share * answer_loss(forward, _moved(batch, device), answer_width(batch))
+            penalty = method.penalty(model)
+            (loss if penalty is None else loss + share * penalty).backward()
+            parts.append(loss.detach())
+        watch.add(torch.stack(parts).sum(), torch.nn.utils.clip_grad_norm_(parameters, CLIP))
         optimizer.step()
         scheduler.step()
         method.after_step(model, step)
         optimizer.zero_grad()
-        tokens += batch_tokens
+        tokens += step_tokens
         progress(step, total_steps)
     losses = watch.losses()
     watch.check_weights(parameters)
     model.eval()
     return losses, tokens
+
+
+def rate(warmup_steps: int, total_steps: int, step: int) -> float:
+    """Share of the peak rate at a step, from 0 on: linear warm-up from above 0, then linear decay to above 0."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return max(0, total_steps - step) / max(1, total_steps - warmup_steps)
 
 
 class _Watch:

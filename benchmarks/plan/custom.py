@@ -22,6 +22,7 @@ def suite(tasks: tuple[str, ...]) -> Suite:
     written = "generate_until" in kinds.values()
     return Suite(
         name=NAME,
+        version="2",
         summary="tasks named on the command line",
         tasks=tasks,
         headline={task: headline(said) for task, said in definitions.items()},

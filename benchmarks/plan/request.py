@@ -42,10 +42,18 @@ class Request:
     ] = None
     profile: Annotated[str, Field(description="Size of the run: small, medium, full or paper.")] = "small"
     seeds: Annotated[str | None, Field(description="0,1,2 or 0-4. [the profile's]")] = None
+    data_seed: Annotated[
+        NotNegative[int] | None,
+        Field(description="Draws the training and calibration samples of every seed. [the seed]"),
+    ] = None
     train_documents: Annotated[Positive[int] | None, Field(description="Over all tasks. [the profile's]")] = None
     limit: Annotated[Positive[int] | None, Field(description="Evaluation documents a task. [the profile's]")] = None
     epochs: Annotated[NotNegative[float], Field(description="Passes over the training documents.")] = 1.0
     batch_size: Annotated[Positive[int], Field(description="Documents in an optimiser step.")] = 8
+    micro_batch: Annotated[
+        Positive[int] | None,
+        Field(description="Documents of a step that go through the model at once. [2; GPU: all]"),
+    ] = None
     learning_rate: Annotated[Positive[float], Field(description="Peak; linear warm-up, then linear decay to 0.")] = 5e-4
     warmup_fraction: Annotated[Fraction, Field(description="Of all steps, to warm up in.")] = 0.1
     weight_decay: Annotated[NotNegative[float], Field(description="Of AdamW.")] = 0.0

@@ -22,6 +22,8 @@ from benchmarks.suite import Suite
 from results import RunSpec
 from results.names import pick, unknown
 
+MICRO_BATCH = 2  # documents, on a CPU, where padding costs more than another pass does
+
 
 def resolve(request: Request) -> list[RunSpec]:
     """Return one spec for every method, seed and, with an adapter for each task, task; all seeds of a method together.
@@ -60,13 +62,15 @@ def _specs(request: Request, profile: Profile) -> list[RunSpec]:
     request = _filled(request, suite, profile)
     _check(request, suite)
     source = _source(request, suite)
-    asked = {f.name: getattr(request, f.name) for f in dataclasses.fields(RunSpec) if hasattr(request, f.name)}
+    names = {f.name for f in dataclasses.fields(RunSpec)} - {"data_seed"}
+    asked = {name: getattr(request, name) for name in names if hasattr(request, name)}
     asked |= {
         "suite": suite.name,
+        "suite_version": suite.version,
         "tasks": suite.tasks,
         "source": source,
         "evaluation_limit": request.limit,
-        "data_seed": 0,
+        "micro_batch": _micro_batch(request),
         "revisions": sources.revisions(source, suite.tasks, parse_revisions(request.revision)),
         "own_tasks": sources.own_files(suite.tasks),
     }
@@ -75,6 +79,7 @@ def _specs(request: Request, profile: Profile) -> list[RunSpec]:
         RunSpec(
             **{**asked, "method": method.name, "hyperparameters": _as_json(dataclasses.asdict(method))},
             seed=seed,
+            data_seed=seed if request.data_seed is None else request.data_seed,
             task=task,
         )
         for method in _methods(request)
@@ -111,6 +116,14 @@ def _source(request: Request, suite: Suite) -> str:
     return source
 
 
+def _micro_batch(request: Request) -> int:
+    """Return the documents that go through the model at once: a whole step's where that costs no time in padding."""
+    if request.micro_batch is not None:
+        return request.micro_batch
+    pads = request.device == "cpu" and protocol(str(request.protocol)).scored  # others are of one length
+    return min(MICRO_BATCH, request.batch_size) if pads else request.batch_size
+
+
 def _check(request: Request, suite: Suite) -> None:
     """Raise ValueError for what no field tells by itself: it does not fit the suite, other fields, or this machine."""
     if request.protocol not in suite.protocols:
@@ -121,6 +134,10 @@ def _check(request: Request, suite: Suite) -> None:
     documents = request.train_documents
     if documents is not None and documents < len(suite.tasks):
         raise ValueError(f"train_documents {documents} must be at least one for each of the {len(suite.tasks)} tasks")
+    if request.micro_batch is not None and request.micro_batch > request.batch_size:
+        raise ValueError(
+            f"micro_batch {request.micro_batch} must be at most batch_size {request.batch_size}, a step's documents"
+        )
     examples.shares({"a": 1}, 0, str(request.task_shares))  # knows them, and refuses others by name
     models.check_quantize(request.quantize, request.device)
     if request.compiled:

@@ -75,12 +75,12 @@ class Setting:
         return training_data(spec, self._model_and_tokenizer()[1], {})[1]
 
     def training_batches(self, count: int) -> list[tuple[batches.Batch, int]]:
-        """(batch, real tokens) at evenly spaced quantiles of width among the batches of an epoch; one: the median."""
-        everything = [e for task_examples in self.examples.values() for e in task_examples]
+        """(batch, real tokens) at evenly spaced quantiles of width among batches of similar length; one: the median."""
         size = Request.batch_size
-        epoch = sorted(batches.stream(everything, size, 1.0, 0, 0), key=lambda b: b[0]["input_ids"].shape[1])
-        full = [batch for batch in epoch if len(batch[0]["input_ids"]) == size]
-        return [full[int((i + 0.5) * len(full) / count)] for i in range(count)]
+        every = [example for task_examples in self.examples.values() for example in task_examples]
+        full = [b for b in batches.micro_batches(every, size, 0) if len(b["input_ids"]) == size]
+        chosen = [full[int((i + 0.5) * len(full) / count)] for i in range(count)]
+        return [(batch, int(batch["attention_mask"].sum())) for batch in chosen]
 
     @property
     def full_tokens(self) -> int:
@@ -115,4 +115,5 @@ def matched_lora(setting: Setting) -> Lora:
 def steps(model: Any, method: Method, chosen: list[tuple[batches.Batch, int]], compiled: bool = False) -> None:
     """Whole training steps on the batches, by the harness's own loop."""
     options = {"learning_rate": Request.learning_rate, "warmup_fraction": 0.1, "weight_decay": 0.0, "seed": 0}
-    train(model, method, chosen, total_steps=len(chosen), compiled=compiled, **options)  # type: ignore[arg-type]
+    whole = [([batch], tokens) for batch, tokens in chosen]
+    train(model, method, whole, total_steps=len(chosen), compiled=compiled, **options)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from benchmarks.suite import Suite
 
 COMMONSENSE = Suite(
     name="commonsense",
+    version="2",
     summary="eight commonsense tasks",
     tasks=(
         "boolq",

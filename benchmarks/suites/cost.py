@@ -5,6 +5,7 @@ from results.spec import COST
 
 SUITE = Suite(
     name="cost",
+    version="2",
     summary="time and memory of every phase on random tokens; no accuracy",
     tasks=tuple(f"synthetic_{i}" for i in range(8)),
     headline={f"synthetic_{i}": "none" for i in range(8)},

@@ -4,6 +4,7 @@ from benchmarks.suite import Suite
 
 KNOWLEDGE = Suite(
     name="knowledge",
+    version="2",
     summary="SciQ, CommonsenseQA and the four groups of MMLU, log-likelihood of the choices",
     tasks=(
         "sciq",

@@ -8,6 +8,7 @@ from benchmarks.suite import Suite
 
 MATH = Suite(
     name="math",
+    version="2",
     summary="GSM8K, MathQA and ASDiv; needs --source hub",
     tasks=("gsm8k", "mathqa", "asdiv"),
     headline={"gsm8k": "exact_match", "mathqa": "acc_norm", "asdiv": "acc"},

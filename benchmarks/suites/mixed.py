@@ -7,6 +7,7 @@ from benchmarks.suites.nlu import NLU
 
 MIXED = Suite(
     name="mixed",
+    version="2",
     summary="commonsense, nlu and knowledge together",
     tasks=(*COMMONSENSE.tasks, *NLU.tasks, *KNOWLEDGE.tasks),
     headline={**COMMONSENSE.headline, **NLU.headline, **KNOWLEDGE.headline},

@@ -4,6 +4,7 @@ from benchmarks.suite import Suite
 
 NLU = Suite(
     name="nlu",
+    version="2",
     summary="five tasks of GLUE and SuperGLUE, log-likelihood of the choices",
     tasks=("sst2", "rte", "mrpc", "cb", "copa"),
     headline=dict.fromkeys(("sst2", "rte", "mrpc", "cb", "copa"), "acc"),

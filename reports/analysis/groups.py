@@ -1,11 +1,11 @@
 """Which records may stand in one table, and how they become its rows.
 
-A group is one suite, model, source, protocol, training size, evaluation limit and way of matching sizes. Inside it
-everything that moves numbers without being the question (device, dtype, versions, commit, documents, batch sizes) has
-to agree; otherwise the group is refused with the field's name, or split by it. What may differ makes the rows: the
-method, its hyperparameters and its learning rate. Seeds of one row are averaged. Beside the rows, never among them,
-stand ablations (another budget or probe than the method's own, where that was run too) and jobs that chose a
-learning rate on held-out training documents.
+A group is one suite in one version, model, source, protocol, training size, evaluation limit and way of matching sizes.
+Inside it everything that moves numbers without being the question (device, dtype, versions, commit, documents, batch
+sizes) has to agree; otherwise the group is refused with the field's name, or split by it. What may differ makes the
+rows: the method, its hyperparameters and its learning rate. Seeds of one row are averaged; which documents they trained
+on may differ between seeds. Beside the rows, never among them, stand ablations (another budget or probe than the
+method's own, where that was run too) and jobs that chose a learning rate on held-out training documents.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from reports.analysis.summary import Comparison, Summary, compare, summarise
 from reports.analysis.verdicts import Judged, judge_all
 from results.adapters import joined
 from results.comparable import (
+    BY_SEED,
     TRAINED,
     UNPAIRED,
+    agreement,
     agreement_fields,
     as_text,
     row_key,
@@ -37,7 +39,7 @@ from results.record import Record
 from results.store import Store
 from results.tuning import HELD_OUT, grid_id
 
-_TRAINED = (*TRAINED, "training_data")  # means nothing for a record that trained nothing
+_TRAINED = (*TRAINED, *BY_SEED)  # means nothing for a record that trained nothing
 
 
 class MixedError(ValueError):
@@ -158,7 +160,7 @@ def make_groups(
     _share_untrained(parts, split_by)
     groups = []
     for identity, part in sorted(parts.items(), key=lambda item: item[0]):
-        shared, differing = _agreement(part)
+        shared, differing = agreement(part)
         refused = [name for name in differing if name not in allow or name in UNPAIRED]
         if refused and auto_split:
             warnings.warn(f"{identity[0]}: {', '.join(refused)} differ between records: split", stacklevel=2)
@@ -178,18 +180,6 @@ def _refusal(group: str, name: str, values: Sequence[Any]) -> str:
     return f"{group}: records differ in {name} ({found}); such numbers are never put in one table. {way_out}"
 
 
-def _agreement(records: Sequence[Record]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    """(fields that agree over the finished records, fields that do not with their values)."""
-    values: dict[str, dict[str, Any]] = {}
-    for record in records:
-        if record.status == "done":
-            for name, value in agreement_fields(record).items():
-                values.setdefault(name, {})[as_text(value)] = value
-    shared = {name: next(iter(found.values())) for name, found in values.items() if len(found) == 1}
-    differing = {name: list(found.values()) for name, found in values.items() if len(found) > 1}
-    return shared, differing
-
-
 def _identity(record: Record, split_by: Sequence[str]) -> tuple[str, bool]:
     """(folder name, whether anything was trained). A slug that is safe as a file name."""
     spec = record.spec
@@ -197,6 +187,8 @@ def _identity(record: Record, split_by: Sequence[str]) -> tuple[str, bool]:
     parts = [spec.suite, spec.model.rstrip("/").split("/")[-1], spec.source, spec.protocol, size]
     if spec.match != "none":
         parts.append(f"match-{spec.match}")
+    if spec.suite_version is not None:  # records of schema 1 have none
+        parts.append(f"v{spec.suite_version}")
     fields = {**spec.to_json(), **agreement_fields(record)}
     for name in split_by:
         if name not in fields and name not in _TRAINED:
@@ -227,7 +219,8 @@ def _share_untrained(parts: dict[tuple, list[Record]], split_by: Sequence[str]) 
         spec = record.spec
         extra = {**spec.to_json(), **agreement_fields(record)}
         split = tuple(as_text(extra.get(name)) for name in split_by if name not in (*_TRAINED, "train_documents"))
-        return spec.suite, spec.model, spec.source, spec.protocol, spec.evaluation_limit, spec.match, split
+        suite = spec.suite, spec.suite_version
+        return suite, spec.model, spec.source, spec.protocol, spec.evaluation_limit, spec.match, split
 
     for identity in [i for i in parts if not i[1]]:
         trained = {i: part for i, part in parts.items() if i[1]}
@@ -269,8 +262,9 @@ def _group(name: str, records: Sequence[Record], shared: dict[str, Any], differi
             keys = ", ".join(r.key for r in row.done)
             raise MixedError(f"{name}: {row.label} has one seed twice, with specs that differ elsewhere: {keys}")
     spec = next((r.spec for r in records if r.spec.epochs), records[0].spec)
+    suite = spec.suite if spec.suite_version is None else f"{spec.suite} version {spec.suite_version}"
     title = (
-        f"{spec.suite}, {spec.model.rstrip('/').split('/')[-1]}, {spec.protocol} protocol, "
+        f"{suite}, {spec.model.rstrip('/').split('/')[-1]}, {spec.protocol} protocol, "
         f"{_or_all(spec.train_documents)} training documents, "
         f"{_or_all(spec.evaluation_limit)} evaluation documents a task"
     )

@@ -15,6 +15,7 @@ from reports.analysis.groups import Group
 from reports.figures.canvas import Rows
 from reports.figures.forest import draw_forest, forest_rows
 from reports.figures.loss import draw_loss, loss_rows
+from reports.figures.mixing import draw_mixing, mixing_rows
 from reports.figures.phases import draw_memory, draw_time, memory_rows, time_rows
 from reports.figures.tasks import draw_tasks, task_rows
 from reports.figures.tradeoff import TRADE_OFFS, draw_trade_off, trade_off_rows
@@ -36,12 +37,13 @@ def figures(group: Group) -> dict[str, tuple[Rows, Callable[[], Figure]]]:
     for cost, (label, stem) in TRADE_OFFS.items():
         trade_off(cost, label, stem)
     memory, time, loss = memory_rows(group), time_rows(group), loss_rows(group)
-    forest, tasks = forest_rows(group), task_rows(group)
+    forest, tasks, mixing = forest_rows(group), task_rows(group), mixing_rows(group)
     controls = [r for r in forest if r["reference"] in roster.controls()]
     forest = [r for r in forest if r not in controls]
     add("memory", memory, lambda: draw_memory(memory, "Peak memory by phase"))
     add("time", time, lambda: draw_time(time, "Wall-clock by phase"))
     add("loss", loss, lambda: draw_loss(loss, "Training loss"))
+    add("mixing", mixing, lambda: draw_mixing(mixing, "Tasks in each optimiser step"))
     add("differences", forest, lambda: draw_forest(forest, "Paired differences of the macro mean"))
     add("controls", controls, lambda: draw_forest(controls, "Chance: does the allocation matter? Paired differences"))
     add("tasks", tasks, lambda: draw_tasks(tasks, "Accuracy by task (%)"))

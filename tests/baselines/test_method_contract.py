@@ -49,7 +49,7 @@ def attach(name, base, probe, seed=0):
 
 def trained(name, model, batch, seed=0):
     return train(
-        model, build(name), [(batch, 60)] * STEPS, total_steps=STEPS, learning_rate=1e-2, warmup_fraction=0.0,
+        model, build(name), [([batch], 60)] * STEPS, total_steps=STEPS, learning_rate=1e-2, warmup_fraction=0.0,
         weight_decay=0.0, seed=seed,
     )[0]  # fmt: skip
 

@@ -28,7 +28,7 @@ TASKS = tuple(f"task{i}" for i in range(8))
 
 def fit(method, model, batch, steps):
     return train(
-        model, method, [(batch, 60)] * steps, total_steps=steps, learning_rate=1e-3, warmup_fraction=0.1,
+        model, method, [([batch], 60)] * steps, total_steps=steps, learning_rate=1e-3, warmup_fraction=0.1,
         weight_decay=0.0, seed=0,
     )  # fmt: skip
 

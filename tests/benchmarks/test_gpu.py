@@ -67,7 +67,7 @@ def probe(device):
 )
 def test_a_training_step_never_waits_for_the_device(device, method, lengths):
     model = method.attach(load_model(RANDOM, "bfloat16", device)[0], probe(device), STEPS)
-    batch = batches.collate(drawn(lengths), 0), sum(lengths)
+    batch = [batches.collate(drawn(lengths), 0)], sum(lengths)
     watch = no_waiting(device)
 
     def progress(done, total):  # the first steps warm up; the losses are read after the last

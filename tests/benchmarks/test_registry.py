@@ -128,7 +128,7 @@ def test_two_suites_of_one_name_are_an_error(monkeypatch):
     modules = []
     for file in ("first", "second"):
         module = ModuleType(file)
-        module.S = Suite(name="same", summary="-", tasks=("a",), headline={"a": "acc"})
+        module.S = Suite(name="same", version="1", summary="-", tasks=("a",), headline={"a": "acc"})
         modules.append(module)
     monkeypatch.setattr(registry, "_package", lambda package: iter(modules))
     with pytest.raises(ValueError, match="two entries are named 'same'; the second is in second"):
@@ -143,7 +143,7 @@ def test_an_unknown_name_lists_the_nearest_or_all(name, hint):
 
 def test_a_suite_without_a_headline_metric_for_a_task_is_refused():
     with pytest.raises(ValueError, match="suite s: headline metrics and tasks differ"):
-        Suite(name="s", summary="-", tasks=("a", "b"), headline={"a": "acc"})
+        Suite(name="s", version="1", summary="-", tasks=("a", "b"), headline={"a": "acc"})
 
 
 def test_every_contestant_and_suite_says_what_it_is():

@@ -1,4 +1,4 @@
-"""Padding, labels, positions and the order of batches."""
+"""Padding, labels, positions, the documents of a step and their order."""
 
 from __future__ import annotations
 
@@ -34,39 +34,67 @@ def rows(batch):
     return [tuple(ids[mask.bool()].tolist()) for ids, mask in pairs]
 
 
-@given(st.integers(1, 70), st.integers(1, 9), st.sampled_from([0.5, 1.0, 1.5, 2.0]), st.integers(0, 3))
-def test_the_stream_has_the_announced_steps_and_every_document_once_an_epoch(count, size, epochs, seed):
-    found = list(batches.stream(made(count), size, epochs, seed, PAD))
-    assert len(found) == batches.num_optimizer_steps(count, size, epochs)
-    seen = Counter(row for batch, _ in found for row in rows(batch))
+def step_rows(step):
+    return [row for batch in step[0] for row in rows(batch)]
+
+
+@given(
+    st.integers(1, 70), st.integers(1, 9), st.sampled_from([None, 1, 2, 5]), st.sampled_from([0.5, 1.0, 1.5, 2.0]),
+    st.integers(0, 3),
+)  # fmt: skip
+def test_the_stream_has_the_announced_steps_and_every_document_once_an_epoch(count, size, micro, epochs, seed):
+    steps = list(batches.stream(made(count), size, micro, epochs, seed, PAD))
+    assert len(steps) == batches.num_optimizer_steps(count, size, epochs)
+    seen = Counter(row for step in steps for row in step_rows(step))
     if epochs == int(epochs):
         assert seen == {e.ids: epochs for e in made(count)}
-    assert all(tokens == batch["attention_mask"].sum() for batch, tokens in found)
-    assert all(len(batch["input_ids"]) <= size for batch, _ in found)
+    assert all(tokens == sum(len(row) for row in step_rows(step)) for step in steps for tokens in step[1:])
+    assert all(len(step_rows(step)) <= size for step in steps)
+    assert all(len(batch["input_ids"]) <= (micro or size) for parts, _ in steps for batch in parts)
     assert max(seen.values(), default=0) <= -(-epochs // 1)
 
 
 @given(st.integers(1, 70), st.integers(1, 9), st.integers(0, 3))
 def test_the_same_seed_gives_the_same_order(count, size, seed):
-    first, second = (list(batches.stream(made(count), size, 1.0, seed, PAD)) for _ in range(2))
+    first, second = (list(batches.stream(made(count), size, 2, 1.0, seed, PAD)) for _ in range(2))
     for (ours, _), (theirs, _) in zip(first, second, strict=True):
-        assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+        assert all(torch.equal(one[k], other[k]) for one, other in zip(ours, theirs, strict=True) for k in one)
 
 
 def test_seeds_and_epochs_have_orders_of_their_own():
-    orders = [[rows(b) for b, _ in batches.stream(made(64), 4, 2.0, seed, PAD)] for seed in (0, 1)]
+    orders = [[step_rows(step) for step in batches.stream(made(64), 4, 2, 2.0, seed, PAD)] for seed in (0, 1)]
     assert orders[0] != orders[1] and orders[0][:16] != orders[0][16:]
 
 
-def test_batches_are_grouped_by_length():
-    """Padding over a pool costs far less than in random batches; 16 batches of 8 make a pool."""
-    found = list(batches.stream(made(128), 8, 1.0, 0, PAD))
-    padded = sum(batch["input_ids"].numel() for batch, _ in found)
-    assert padded < 1.15 * sum(tokens for _, tokens in found)
+def mixture(documents=40, tasks=8):
+    """Tasks whose documents are of a length of their own, as real ones nearly are."""
+    return [Example(f"t{t}", (t, i, *range(10 * t)), 1, False) for t in range(tasks) for i in range(documents)]
+
+
+def test_a_step_mixes_tasks_as_a_random_draw_does_though_every_task_has_its_length():
+    steps = list(batches.drawn_steps(mixture(), 8, 1.0, 0))
+    kinds = [len({e.task for e in step}) for step in steps]
+    assert sum(kinds) / len(kinds) == pytest.approx(8 * (1 - (7 / 8) ** 8), abs=0.5)  # 5.25 of 8
+    assert min(kinds) >= 3
+
+
+def test_micro_batches_go_by_length_and_cost_little_padding():
+    def padded(micro):
+        steps = list(batches.stream(mixture(), 8, micro, 1.0, 0, PAD))
+        return sum(b["input_ids"].numel() for parts, _ in steps for b in parts) / sum(tokens for _, tokens in steps)
+
+    assert padded(1) == 1 and padded(2) < 1.15 < 1.5 < padded(None)
+
+
+def test_documents_by_step_are_those_of_the_stream():
+    counts = batches.documents_by_step(mixture(), 8, 1.5, 3)
+    for task, text in counts.items():
+        steps = batches.stream(mixture(), 8, 2, 1.5, 3, PAD)
+        assert [int(n) for n in text.split()] == [sum(f"t{row[0]}" == task for row in step_rows(s)) for s in steps]
 
 
 def test_zero_epochs_are_no_steps():
-    assert batches.num_optimizer_steps(100, 8, 0.0) == 0 and list(batches.stream(made(9), 4, 0.0, 0, PAD)) == []
+    assert batches.num_optimizer_steps(100, 8, 0.0) == 0 and list(batches.stream(made(9), 4, 2, 0.0, 0, PAD)) == []
 
 
 @pytest.mark.parametrize(("documents", "sizes"), [(3, [2, 1]), (4, [2, 2]), (99, [2, 2, 1])])

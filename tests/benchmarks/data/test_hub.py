@@ -17,12 +17,12 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 from benchmarks import registry
-from benchmarks.data import examples, hub, sources
+from benchmarks.data import examples, hub, sources, training
 from benchmarks.data.documents import fingerprint, folder_hash
 from benchmarks.data.embedded import EMBEDDED, files
 from benchmarks.data.mmlu import SUBJECTS
 from benchmarks.data.tasks import folders, task_objects, training_docs, training_pairs
-from benchmarks.jobs import evaluate, job
+from benchmarks.jobs import evaluate
 from benchmarks.models import assets
 from benchmarks.plan.parse import parse_revisions
 from benchmarks.plan.request import Request
@@ -203,7 +203,7 @@ def test_a_suite_is_evaluated_on_the_documents_that_lm_eval_takes(suite):
         columns = split["evaluate"].column_names  # a task's own processing adds others
         own = [fingerprint({name: doc[name] for name in columns}) for doc in suite.own[task].eval_docs]
         asked = [fingerprint(doc) for doc in documents(task)[PLACES[task][2]]]
-        assert list(map(fingerprint, split["evaluate"])) == sorted(own) == sorted(asked)
+        assert sorted(map(fingerprint, split["evaluate"])) == sorted(own) == sorted(asked)
 
 
 def test_a_suite_trains_on_its_training_split_and_on_no_document_that_is_evaluated(suite):
@@ -315,7 +315,7 @@ def test_a_pinned_commit_is_the_one_that_a_job_loads(offline, monkeypatch, token
     monkeypatch.setattr("datasets.load_dataset", load)
     pinned = Request(tasks="sciq", source="hub", revision="allenai/sciq=0123abc", model="tiny", methods="lora")
     (spec,) = resolve(pinned)
-    job.training_data(spec, tokenizer, {})
+    training.training_data(spec, tokenizer, {})
     assert loaded == [("allenai/sciq", "0123abc")]
 
 

@@ -12,7 +12,7 @@ from baselines.method import Method
 from baselines.methods.adalora import AdaLora
 from baselines.methods.lora import Lora
 from baselines.methods.molora import MoLora
-from benchmarks.data.batches import collate
+from benchmarks.data.batches import collate, micro_batches
 from benchmarks.data.examples import Example
 from benchmarks.jobs import train as loop
 from benchmarks.models import load as models
@@ -67,6 +67,54 @@ def test_logits_of_the_last_positions_alone_give_the_loss_and_gradients_of_all(s
     torch.testing.assert_close(short, full, rtol=1e-5, atol=1e-8)
 
 
+def gradients_of_a_step(method, parts, monkeypatch):
+    """Every trained parameter's gradient as the optimiser meets it, and the step's loss."""
+    torch.manual_seed(0)
+    model = method.attach(models.load(models.TINY, "float32", "cpu")[0], {}, 4)
+    for p in model.parameters():
+        if p.requires_grad and p.ndim > 1:
+            torch.nn.init.normal_(p, std=0.2)
+    seen = {}
+
+    def note(optimizer, *_, **__):
+        seen.update(
+            {i: p.grad.clone() for i, p in enumerate(optimizer.param_groups[0]["params"]) if p.grad is not None}
+        )
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", note)
+    losses, tokens = loop.train(
+        model, method, [(parts, 54)], total_steps=1, learning_rate=1e-3, warmup_fraction=0.0, weight_decay=0.0, seed=0
+    )
+    return seen, losses
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize(
+    "method", [Lora(r=4, dropout=0.0), MoLora(r=4, num_experts=2, dropout=0.0), AdaLora(init_r=6, target_r=4)],
+    ids=lambda m: m.name,
+)  # fmt: skip
+def test_micro_batches_give_the_loss_and_the_gradients_of_the_whole_step(method, size, samples, monkeypatch):
+    whole, loss = gradients_of_a_step(method, micro_batches(samples, 4, 0), monkeypatch)
+    parts, same_loss = gradients_of_a_step(method, micro_batches(samples, size, 0), monkeypatch)
+    assert same_loss == pytest.approx(loss, rel=1e-5)
+    assert whole.keys() == parts.keys() and any(g.abs().max() > 1e-4 for g in whole.values())
+    for i, gradient in whole.items():
+        torch.testing.assert_close(parts[i], gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("warmup", "total"), [(4, 40), (0, 5), (5, 5), (1, 1)])
+def test_every_step_has_a_rate_above_zero_and_warm_up_ends_at_the_peak(warmup, total):
+    rates = [loop.rate(warmup, total, k) for k in range(total)]
+    assert rates[:warmup] == pytest.approx([(k + 1) / warmup for k in range(warmup)])
+    assert max(rates) == 1 and min(rates) > 0
+    assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
+
+
+def test_the_first_step_moves_the_weights():
+    model, _ = toy_run(1, warmup_fraction=1.0)
+    assert model.weight.abs().min() > 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Watched(Method):
     """Notes what the loop does around each step."""
@@ -103,7 +151,7 @@ def toy_run(steps, **options):
     model = Toy()
     batch = collate([Example("t", (0, 1), 1, False)], 2)
     settings = dict(total_steps=steps, learning_rate=0.1, warmup_fraction=0.0, weight_decay=0.0, seed=0) | options
-    return model, loop.train(model, Watched(), [(batch, 2)] * steps, **settings)
+    return model, loop.train(model, Watched(), [([batch], 2)] * steps, **settings)
 
 
 def test_a_method_sees_the_gradients_after_every_step_and_its_penalty_is_not_in_the_losses():
@@ -126,7 +174,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step():
     batch = collate([Example("t", (0, 1), 1, False)], 2)
     with pytest.raises(FloatingPointError, match="watched: the loss at step 1 is nan; a lower learning rate may help"):
         loop.train(
-            model, Watched(), [(batch, 2)], total_steps=1, learning_rate=0.1, warmup_fraction=0.0, weight_decay=0.0,
+            model, Watched(), [([batch], 2)], total_steps=1, learning_rate=0.1, warmup_fraction=0.0, weight_decay=0.0,
             seed=0,
         )  # fmt: skip
 
@@ -143,7 +191,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run_though_every_loss_was_finite
     batch = collate([Example("t", (0, 1), 1, False)], 2)
     with pytest.raises(FloatingPointError, match="watched: the norm of the gradient at step 3 is nan"):
         loop.train(
-            model, Watched(), [(batch, 2)] * 3, total_steps=3, learning_rate=0.1, warmup_fraction=0.0,
+            model, Watched(), [([batch], 2)] * 3, total_steps=3, learning_rate=0.1, warmup_fraction=0.0,
             weight_decay=0.0, seed=0,
         )  # fmt: skip
     assert len(calls) == 3
@@ -172,7 +220,7 @@ def test_on_a_gpu_a_bad_step_is_told_at_a_later_look_or_at_the_end():
 def test_compiled_steps_train_as_plain_ones_for_batches_of_any_length(method, samples, monkeypatch):
     compiled, compiler = [], torch.compile
     monkeypatch.setattr(torch, "compile", lambda *a, **k: compiled.append(k) or compiler(*a, backend="aot_eager", **k))
-    stream = [(collate(samples[:n], 0), 0) for n in (4, 2, 3, 1, 4, 2)]
+    stream = [([collate(samples[:n], 0)], 0) for n in (4, 2, 3, 1, 4, 2)]
     runs = []
     for through in (False, True):
         torch.compiler.reset()

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import registry
 from benchmarks.plan.estimate import estimate_seconds
 from benchmarks.plan.parse import MAIN, parse_methods, parse_seeds
 from benchmarks.plan.profiles import PROFILES
@@ -120,6 +121,23 @@ def test_keys_differ_when_anything_asked_differs():
 def test_seeds_are_lists_and_ranges():
     assert parse_seeds("0,3,5-7", 1) == [0, 3, 5, 6, 7]
     assert parse_seeds(None, 3) == [0, 1, 2]
+
+
+def test_a_seed_draws_its_own_documents_unless_the_draw_is_fixed():
+    follows, fixed = (resolve(Request(model="tiny", methods="lora", seeds="0-2", **d)) for d in ({}, {"data_seed": 5}))
+    assert [(s.seed, s.data_seed) for s in follows] == [(0, 0), (1, 1), (2, 2)]
+    assert [(s.seed, s.data_seed) for s in fixed] == [(0, 5), (1, 5), (2, 5)]
+
+
+def test_a_spec_says_the_version_of_its_suite_and_how_a_step_goes_through_the_model():
+    def first(**options):
+        return resolve(Request(**{"model": "tiny", "methods": "lora", "device": "cpu"} | options))[0]
+
+    assert first().suite_version == registry.suites()["commonsense"].version
+    assert [first(**o).micro_batch for o in ({}, {"batch_size": 1}, {"micro_batch": 8})] == [2, 1, 8]
+    assert first(suite="cost", train_documents=8, limit=1).micro_batch == 8  # documents of one length need no padding
+    with pytest.raises(ValueError, match="micro_batch 9 must be at most batch_size 8"):
+        first(micro_batch=9)
 
 
 @given(st.lists(st.integers(0, 999), min_size=1, unique=True))

@@ -52,6 +52,39 @@ def test_protocol_source_size_and_model_are_groups_of_their_own(change):
     assert len(make_groups([make_record("lora"), make_record("lora", **change)])) == 2
 
 
+def sampled(record, training):
+    """The record with another hash of what it was trained on."""
+    return dataclasses.replace(record, data={task: {"train_hash": f"{training} {task}"} for task in record.spec.tasks})
+
+
+def test_seeds_may_train_on_other_samples_and_rows_are_paired_by_seed():
+    records = [sampled(make_record(m, s, data_seed=s), s) for m in ("lora", "molora") for s in (0, 1)]
+    (group,) = make_groups([sampled(make_record("frozen"), 0), *records])
+    assert [row.seeds for row in group.rows] == [[0], [0, 1], [0, 1]] and not group.differing
+
+
+@pytest.mark.parametrize(
+    ("field", "other"),
+    [
+        ("data_seed", sampled(make_record("molora", 1, data_seed=0), 1)),
+        ("training_data", sampled(make_record("molora", 1, data_seed=1), 0)),
+    ],
+)
+def test_rows_that_trained_on_different_samples_at_one_seed_are_refused(field, other):
+    records = [sampled(make_record("lora", s, data_seed=s), s) for s in (0, 1)]
+    with pytest.raises(MixedError, match=f"differ in {field} "):
+        make_groups([*records, other])
+
+
+def test_versions_of_a_suite_are_groups_of_their_own_with_their_own_frozen_row():
+    records = [make_record(m, suite_version=v) for m in ("frozen", "lora") for v in (None, "2")]
+    old, new = make_groups(records)
+    assert new.name == f"{old.name}--v2" and new.title.startswith("commonsense version 2, ")
+    for group, version in ((old, None), (new, "2")):
+        assert [row.method for row in group.rows] == ["frozen", "lora"]
+        assert {r.spec.suite_version for r in group.records} == {version}
+
+
 def test_a_commit_may_be_allowed_but_documents_may_not():
     records = [make_record("lora"), make_record("molora", env={"git_commit": "0" * 40})]
     (group,) = make_groups(records, allow=["commit"])

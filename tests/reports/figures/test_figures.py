@@ -135,3 +135,24 @@ def test_many_points_leave_their_error_bars_to_the_axis_label():
     crowded, few = (figures(g)["accuracy-time"][1]().axes[0] for g in (group, make_groups(make_run(layers=1))[0]))
     assert not crowded.collections and few.collections
     assert re.search(r"st\. errors \d\.\d to \d\.\d", crowded.get_ylabel()) and "±1" in few.get_ylabel()
+
+
+def test_the_figure_of_mixing_counts_the_documents_of_each_task_in_every_step():
+    counts = {"boolq": "2 0 1 4", "piqa": "2 4 3 0"}
+    data = {task: {"train_hash": "-", "step_documents": text} for task, text in counts.items()}
+    record = make_record("lora", layers=1)
+    (group,) = make_groups([dataclasses.replace(record, data=data)])
+    rows, draw = figures(group)["mixing"]
+    assert [r["documents"] for r in rows] == [2, 2, 0, 4, 1, 3, 4, 0]
+    assert [r["tasks_a_step"] for r in rows[::2]] == [2, 1, 2, 1]
+    assert "1.5 of 2 tasks a step" in draw().axes[0].get_title(loc="left")
+    assert "mixing" not in figures(make_groups([record])[0])  # of schema 1
+
+
+def test_many_steps_are_shown_as_means_over_ranges():
+    record = make_record("lora", layers=1)
+    data = {"boolq": {"train_hash": "-", "step_documents": " ".join(["1", "3"] * 250)}}
+    (group,) = make_groups([dataclasses.replace(record, data=data)])
+    rows, _ = figures(group)["mixing"]
+    assert len(rows) == 40 and rows[0]["first_step"] == 1 and rows[-1]["last_step"] == 500
+    assert all(1.8 < r["documents"] < 2.2 for r in rows)
