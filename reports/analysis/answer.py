@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from reports import roster
 from reports.analysis.groups import Group
-from reports.analysis.notes import EMBEDDED, detectable_note, names, seeds_text
+from reports.analysis.notes import EMBEDDED, FIRST_TERMS, UNEQUAL, detectable_note, names, seeds_text
 from reports.analysis.summary import Summary
 from reports.analysis.verdicts import BETTER, EQUIVALENT, UNDECIDED, WORSE, Judged
 from reports.analysis.wording import SHOWN, interval_text, metric_text
@@ -109,6 +109,8 @@ def _sure(group: Group, best: Summary) -> tuple[str, ...]:
         detectable_note(group),
         _seeds(group, best),
     ]
+    if FIRST_TERMS in {r.spec.suite_version for r in group.records if r.spec.epochs}:
+        sentences.append(UNEQUAL)
     if group.embedded:
         sentences.append(f"Data: {EMBEDDED}.")
     return tuple(sentences)

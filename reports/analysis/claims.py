@@ -1,11 +1,13 @@
 """The ledger: what was claimed, and what these records say about it.
 
-Four verdicts and no fifth: reproduced, not reproduced, undecidable (the records cannot tell, or are missing) and not
-comparable (another model, protocol, data split or setting). Claims and thresholds are data, in `reports/claims.yaml`.
+Five verdicts: reproduced, not reproduced, equivalent (a difference beyond the declared margin is ruled out),
+undecidable (the records cannot tell, or are missing) and not comparable (another model, protocol, data split or
+setting). Claims and thresholds are data, in `reports/claims.yaml`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +17,18 @@ import yaml
 
 from reports.analysis import stats
 from reports.analysis.groups import Group, Row
+from reports.analysis.measures import MEASURES
 from reports.analysis.summary import Summary
+from reports.analysis.verdicts import BETTER, EQUIVALENT, LOSS, WORSE, Judged, judge_rows, margins
 from results.metrics import metric
+from results.names import pick
 from results.table import Table
 
 LEDGER = Path(__file__).resolve().parents[1] / "claims.yaml"
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 UNDECIDABLE, NOT_COMPARABLE = "undecidable", "not comparable"
+SEED_DEVIATION = 0.8  # points of the macro mean over seeds and library versions, of published repeats
+BY_NAME = {m.name: m for m in (*MEASURES, LOSS)}
 ANY = "any"  # a claim that names no model or protocol is judged on those of the records
 
 
@@ -47,6 +54,8 @@ def load_claims(path: Path = LEDGER) -> list[dict[str, Any]]:
             raise ValueError(f"claim {name!r}: missing {', '.join(missing)}")
         for field in {"metric", "of"} & needed:
             metric(claim[field])
+        for measure in claim.get("measures", ()):
+            pick("measure", measure, BY_NAME)
     return claims
 
 
@@ -93,37 +102,86 @@ def _judge(group: Group, claim: Mapping[str, Any]) -> Verdict:
     return Verdict(claim, verdict, evidence, _keys(row, *rivals))
 
 
-def _accuracy(group: Group, row: Row, claim: Mapping[str, Any], rivals: Sequence[Row]) -> tuple[str, str]:
-    found = [c for c in group.compare(row) if c.row in rivals]
-    adjusted = stats.holm({c.row.label: c.macro.p for c in found})
-    better, worse, evidence = [], [], []
-    for c in found:  # differences are rival minus method: turned round here
-        sure = (p := adjusted[c.row.label]) is not None and p < stats.ALPHA
-        better.append(sure and c.macro.value < 0)
-        worse.append(sure and c.macro.value > 0)
-        seeds = f"{len(c.seeds)} seed{'s' if len(c.seeds) > 1 else ''}" if c.seeds else "no seed in common"
-        text = f"{c.row.label} {-100 * c.macro.value:+z.1f}"
-        if c.macro.low is not None and c.macro.high is not None:
-            text += f" [{-100 * c.macro.high:+z.1f}, {-100 * c.macro.low:+z.1f}]"
-        evidence.append(f"{text} ({seeds})")
-    verdict = NOT_REPRODUCED if any(worse) else REPRODUCED if all(better) else UNDECIDABLE
-    return verdict, f"points above {'; '.join(evidence)}; 95% intervals over documents"
+def _difference(group: Group, row: Row, claim: Mapping[str, Any], rivals: Sequence[Row]) -> tuple[str, str]:
+    """Better than every rival, in the first of the claim's measures that the records hold."""
+    methods = [rival.method for rival in rivals]
+    for name in claim["measures"]:
+        judged = [j for j in judge_rows(group.rows, group.tasks, row, BY_NAME[name], methods) if j.row in rivals]
+        if len(judged) == len(rivals):
+            break
+    else:
+        return UNDECIDABLE, f"no {' or '.join(BY_NAME[n].label.lower() for n in claim['measures'])} on record"
+    measure = judged[0].measure
+    evidence = f"{measure.label.lower()}, {claim['method']} minus " + "; ".join(_turned(j) for j in judged)
+    words = [j.word for j in judged]  # of the rival against the method
+    if any(j.about_models for j in judged):
+        return UNDECIDABLE, f"{evidence}; one seed: these models only"
+    if BETTER in words:
+        return NOT_REPRODUCED, evidence
+    if all(word == WORSE for word in words):
+        return REPRODUCED, evidence
+    return (EQUIVALENT if all(word == EQUIVALENT for word in words) else UNDECIDABLE), evidence
+
+
+def _turned(j: Judged) -> str:
+    """The difference, method minus rival, with the interval of the question that is answered."""
+    estimate, scale, form = j.paired.method or j.paired.models, j.measure.scale, j.measure.format
+    text = f"{j.row.label} {-scale * j.paired.value:{form}}"
+    if estimate is not None:
+        low, high = estimate.interval()
+        text += f" [{-scale * high:{form}}, {-scale * low:{form}}]"
+    return f"{text} ({j.paired.seeds} seed{'s' if j.paired.seeds > 1 else ''})"
+
+
+def _fewer(group: Group, row: Row, claim: Mapping[str, Any], rivals: Sequence[Row]) -> tuple[str, str]:
+    """With fewer parameters and no worse: for every rival a row of the method that has both, seeds allowed for."""
+    counts = {s.row: s.metrics[claim["metric"]] for s in group.whole.summaries}
+    measure, margin = BY_NAME[claim["measures"][0]], margins()[claim["measures"][0]]
+    candidates = [r for r in group.whole.finished if r.method == claim["method"]]
+    met, evidence, one_seed = [], [], False
+    for rival in rivals:
+        texts = []
+        for candidate in candidates:
+            own, other = counts[candidate], counts[rival]
+            if own is None or not other or own / other > claim["at_most"]:
+                continue
+            judged = judge_rows((candidate, rival), group.tasks, rival, measure)
+            estimate = judged[0].paired.method if judged else None
+            one_seed |= bool(judged) and estimate is None
+            if estimate is None:
+                continue
+            low, high = estimate.interval(1 - 2 * stats.ALPHA)
+            worst = low if measure.higher else -high
+            share, shown = f"{own / other:.0%} of {rival.label}'s", f"{measure.scale * worst:+z.1f}"
+            texts.append((worst > -margin, f"{candidate.label} with {share}: at worst {shown}"))
+        met.append(any(good for good, _ in texts))
+        evidence += [text for _, text in texts]
+    text = f"{measure.label.lower()} ({measure.unit}), one-sided at 5%: {'; '.join(evidence) or 'no row with fewer'}"
+    if one_seed:
+        text += "; one seed: these models only"
+    return REPRODUCED if all(met) else UNDECIDABLE, text
 
 
 def _ratio(group: Group, row: Row, claim: Mapping[str, Any], rivals: Sequence[Row]) -> tuple[str, str]:
     by_row = {s.row: s.metrics[claim["metric"]] for s in group.summaries}
-    return _limits(claim, [(f"of {r.label}", by_row[row], by_row[r]) for r in rivals], metric(claim["metric"]).label)
+    label = metric(claim["metric"]).label
+    verdict, evidence = _limits(claim, [(f"of {r.label}", by_row[row], by_row[r]) for r in rivals], label)
+    beside = [r for r in group.own(claim.get("beside", ())) if by_row[row] is not None and by_row[r]]
+    if beside:
+        ratios = (f"{100 * (by_row[row] or 0) / (by_row[r] or 1):.1f}% of {r.label}" for r in beside)
+        evidence += f"; beside it, in another library's layer: {', '.join(ratios)}"
+    return verdict, evidence
 
 
 def _share(group: Group, row: Row, claim: Mapping[str, Any], rivals: Sequence[Row]) -> tuple[str, str]:
-    own = _summary_of(group, row).metrics
-    of = metric(claim["of"]).label.lower()
-    part = f"of its {of}", own[claim["metric"]], own[claim["of"]]
-    verdict, evidence = _limits(claim, [part], metric(claim["metric"]).label)
-    documents = row.done[0].spec.train_documents
-    if verdict == NOT_REPRODUCED and documents is not None and documents < claim["least_documents"]:
-        return UNDECIDABLE, f"{evidence}; {documents:,} training documents are too few to refute it"
-    return verdict, evidence
+    """What a phase costs in training steps, and as a share of a training of the declared length."""
+    own, steps = _summary_of(group, row).metrics, len(row.done[0].losses or ())
+    part, whole = own[claim["metric"]], own[claim["of"]]
+    if part is None or not whole or not steps:
+        return UNDECIDABLE, f"{metric(claim['metric']).label.lower()} was not measured"
+    equivalents = part / (whole / steps)
+    verdict, evidence = _limits(claim, [(f"of {claim['steps']:,}", equivalents, claim["steps"])], "Training steps")
+    return verdict, f"as much time as {equivalents:.1f} training steps; {evidence}"
 
 
 def _limits(
@@ -159,9 +217,10 @@ def _published(group: Group, row: Row | None, claim: Mapping[str, Any]) -> tuple
     if row is None:
         return UNDECIDABLE, f"no finished record of {claim['method']}"
     own = _summary_of(group, row)
-    if own.macro is None or own.macro_stderr is None:
-        return UNDECIDABLE, "no standard error"
-    off, margin = 100 * own.macro - claim["macro"], 196 * own.macro_stderr
+    if own.macro is None:
+        return UNDECIDABLE, "no macro mean"
+    # Both answered the same documents, so that seeds and libraries are what the two may differ by.
+    off, margin = 100 * own.macro - claim["macro"], 1.96 * math.sqrt(2 / len(row.done)) * SEED_DEVIATION
     evidence = f"{100 * own.macro:.1f} ± {margin:.1f} here, {claim['macro']:.1f} published"
     return REPRODUCED if abs(off) <= margin else NOT_REPRODUCED, evidence
 
@@ -176,15 +235,17 @@ def _keys(*rows: Row | None) -> tuple[str, ...]:
 
 _Judge = Callable[[Group, Row, Mapping[str, Any], Sequence[Row]], tuple[str, str]]
 _JUDGES: dict[str, _Judge] = {
-    "accuracy": _accuracy,
+    "difference": _difference,
+    "fewer": _fewer,
     "ratio": _ratio,
     "share": _share,
     "published": lambda group, row, claim, rivals: _published(group, row, claim),
 }
 _ALWAYS = ("name", "statement", "source", "protocol", "model", "kind", "method", "decided_by")
 _NEEDED = {
-    "accuracy": {"rivals"},
+    "difference": {"rivals", "measures"},
+    "fewer": {"rivals", "metric", "at_most", "measures"},
     "ratio": {"rivals", "metric", "at_most", "fails_from"},
-    "share": {"metric", "of", "at_most", "fails_from", "least_documents"},
+    "share": {"metric", "of", "at_most", "fails_from", "steps"},
     "published": {"r", "macro"},
 }
