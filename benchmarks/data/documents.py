@@ -25,6 +25,7 @@ def content(doc: Doc) -> str:
 
 
 def text_hash(text: str) -> str:
+    """Return the SHA-256 of the text in UTF-8, in hex."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -34,7 +35,7 @@ def fingerprint(doc: Doc) -> str:
 
 
 def halves(docs: Iterable[Doc], group: Callable[[Doc], str]) -> tuple[list[Doc], list[Doc]]:
-    """The documents in two parts by a hash of each one's group, so the cut is the same on every machine."""
+    """Split the documents in two by a hash of each one's group, so the cut is the same on every machine."""
     parts: tuple[list[Doc], list[Doc]] = ([], [])
     for doc in docs:
         parts[1 - int(text_hash(normalised(group(doc)))[:8], 16) % 2].append(doc)

@@ -36,7 +36,7 @@ class Verdict:
 
 
 def load_claims(path: Path = LEDGER) -> list[dict[str, Any]]:
-    """The ledger's claims. Raises ValueError naming a claim whose kind or fields are not known."""
+    """Read the ledger's claims. Raises ValueError naming a claim whose kind or fields are not known."""
     claims = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("claims") or []
     for claim in claims:
         name, kind = claim.get("name"), claim.get("kind")

@@ -96,7 +96,7 @@ def _common_seeds(row: Row, other: Row) -> tuple[int, ...] | None:
 
 
 def _against(rows: Sequence[Row], tasks: Sequence[str], best: Row) -> dict[Row, float | None]:
-    """p of each other finished row's lag behind `best`, adjusted over all pairs of finished rows.
+    """P of each other finished row's lag behind `best`, adjusted over all pairs of finished rows.
 
     None: too few documents. A row that does not lag on the seeds in common, which are what is tested, has 1.
     """
