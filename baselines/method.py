@@ -56,11 +56,11 @@ class Method(ABC):
         """
 
     def penalty(self, model: Attached) -> torch.Tensor | None:
-        """A scalar to add to the loss of the forward pass just made (e.g. router balance), or None."""
+        """Return a scalar to add to the loss of the forward pass just made (e.g. router balance), or None."""
         return None
 
     def after_step(self, model: Attached, step: int) -> None:  # noqa: B027  # most methods do nothing here
-        """Called after `optimizer.step()` and before `zero_grad()`; steps count from 1."""
+        """Act after `optimizer.step()` and before `zero_grad()`; steps count from 1."""
 
     def facts(self, model: Attached) -> dict[str, Any]:
         """JSON-ready facts for the record, called after evaluation.
@@ -71,7 +71,7 @@ class Method(ABC):
         return {}
 
     def matched(self, target_params: int, shapes: Shapes) -> Method:
-        """The same method, sized so that `matched_params` comes to within 2% of `target_params`.
+        """Return the same method, sized so that `matched_params` comes to within 2% of `target_params`.
 
         shapes: every linear block of the model but the head. Itself where there is no size to choose; a contestant
         that has one and does not say here how is refused by `--match params` unless it meets the target as it is.
@@ -80,7 +80,7 @@ class Method(ABC):
         return self
 
     def matched_experts(self, total: int, shapes: Shapes) -> Method:
-        """The same method with `total` experts over all blocks; itself where it has no experts. Raises ValueError."""
+        """Return the same method with `total` experts over all blocks; itself without experts. Raises ValueError."""
         return self
 
     def matched_params(self, model: Attached) -> int:

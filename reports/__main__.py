@@ -126,7 +126,7 @@ def show(
 
 
 def _by_key(folders: list[Path], keys: list[str]) -> tuple[list[Record], list[str]]:
-    """(the records of these keys, keys that no folder has)."""
+    """Return (the records of these keys, keys that no folder has)."""
     stores = [Store(folder) for folder in folders]
     loaded = {key: next((r for s in stores if (r := s.load(key)) is not None), None) for key in map(str.strip, keys)}
     missing = [key for key, record in loaded.items() if record is None]
@@ -187,7 +187,7 @@ def claims(
     split_by: SplitBy = None,
     allow: Allow = None,
 ) -> None:
-    """What these records say about the published claims, as Markdown."""
+    """Print what these records say about the published claims, as Markdown."""
     from reports.analysis.claims import judge, ledger_table, load_claims
     from results.table import markdown
 
@@ -213,7 +213,7 @@ def paper(
     vector: Vector = False,
     check: Annotated[bool, typer.Option("--check", help="Compare with a redraw; exit 1 on a difference.")] = False,
 ) -> None:
-    """The set of tables and figures of the LoRA-SMoE paper, each with the records it came from."""
+    """Draw the tables and figures of the LoRA-SMoE paper, each with the records it came from."""
     from reports.render.paper import check_paper, draw_paper
 
     keep_committed(records, out, PAPER, check)

@@ -177,7 +177,7 @@ def _rows(folders: tuple[Folder, ...], of: Callable[[Record], Iterator[Row]]) ->
 
 
 def _frame(rows: Iterator[Row], columns: tuple[str, ...]) -> pd.DataFrame:
-    """A frame with `columns` first, whether or not there is a row; missing values are NA of the column's type."""
+    """Build a frame with `columns` first, with or without a row; missing values are NA of the column's type."""
     made = list(rows)
     every = list(dict.fromkeys([*columns, *(name for row in made for name in row)]))
     frame = pd.DataFrame({name: pd.Series([row.get(name) for row in made], dtype=object) for name in every})
@@ -185,7 +185,7 @@ def _frame(rows: Iterator[Row], columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _typed(column: pd.Series) -> pd.Series:
-    """The column in the type of its values; values of several types become texts, lists stay as they are."""
+    """Convert the column to the type of its values; values of several types become texts, lists stay as they are."""
     kinds = frozenset(type(value) for value in column if value is not None)
     if kinds in _TYPES:
         return column.astype(_TYPES[kinds])
@@ -247,7 +247,7 @@ def _block_rows(record: Record) -> Iterator[Row]:
 
 
 def _block_names(record: Record, facts: Mapping[str, Any]) -> list[str]:
-    """The blocks that the record says something of, in its order."""
+    """Return the blocks that the record says something of, in its order."""
     names = [*(facts.get("experts") or {}), *(facts.get("ranks") or {}), *(record.trained_blocks or ())]
     for fact in ("sensitivity", "router"):
         names += [block for by_block in (facts.get(fact) or {}).values() for block in by_block]
@@ -273,5 +273,5 @@ def _loss_rows(record: Record) -> Iterator[Row]:
 
 
 def _scalar(value: Any) -> Any:
-    """A value that fits a cell: lists and mappings as JSON."""
+    """Make a value fit a cell: lists and mappings as JSON."""
     return json.dumps(value) if isinstance(value, list | tuple | Mapping) else value

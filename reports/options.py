@@ -28,7 +28,7 @@ Vector = Annotated[bool, typer.Option("--vector", help="Draw every figure as SVG
 
 
 def formats(images: bool, vector: bool) -> tuple[str, ...]:
-    """The formats that figures are drawn in."""
+    """Return the formats that figures are drawn in."""
     return (("png", "svg") if vector else ("png",)) if images else ()
 
 
@@ -39,7 +39,7 @@ def keep_committed(records: list[Path] | None, out: Path, committed: Path, check
 
 
 def existing(records: list[Path] | None) -> list[Path]:
-    """The folders that were given, by default the committed records; ends the command where one does not exist."""
+    """Return the folders, by default the committed records; ends the command where one does not exist."""
     for folder in records or []:
         if not folder.is_dir():
             refuse(f"no folder {folder}")
@@ -53,7 +53,7 @@ def load_groups(
     allow: list[str] | None,
     auto_split: bool = False,
 ) -> list[Group]:
-    """The groups of these folders; ends the command, saying what is wrong, where they may not be made."""
+    """Group the records of these folders; ends the command, saying what is wrong, where they may not be made."""
     folders = existing(records)
     try:
         return make_groups(load_records(folders, suite), split_by or (), allow or (), auto_split)
@@ -62,7 +62,7 @@ def load_groups(
 
 
 def load_measured_stability(folders: list[Path]) -> list[Stability]:
-    """The committed measurements for the committed records; for others those in a folder below."""
+    """Return the committed measurements for the committed records; for others those in a folder below."""
     from reports.figures.stability import load_stability
 
     own = [STABILITY if folder.resolve() == RECORDS else folder / STABILITY.name for folder in folders]
@@ -73,7 +73,7 @@ def load_measured_stability(folders: list[Path]) -> list[Stability]:
 
 
 def finish(problems: list[str], out: Path, command: str) -> NoReturn:
-    """The end of a check."""
+    """End a check, with exit status 1 where something differs."""
     for problem in problems:
         print(f"{shown(out)}/{problem}")
     if problems:
@@ -89,5 +89,6 @@ def shown(path: Path) -> str:
 
 
 def refuse(message: str) -> NoReturn:
+    """Print the message to stderr and end the command with exit status 2."""
     print(message, file=sys.stderr)
     raise typer.Exit(2)

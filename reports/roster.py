@@ -66,22 +66,22 @@ _PLACES = {entry.name: place for place, entry in enumerate(METHODS)}
 
 
 def names(*roles: Role) -> tuple[str, ...]:
-    """The methods of these roles (default: all), in order."""
+    """Return the methods of these roles (default: all), in order."""
     return tuple(entry.name for entry in METHODS if not roles or entry.role in roles)
 
 
 def entry(method: str) -> Entry:
-    """What is known of a method; of an unlisted one, that it is a rival."""
+    """Return what is known of a method; of an unlisted one, that it is a rival."""
     return METHODS[_PLACES[method]] if method in _PLACES else Entry(method, "rival")
 
 
 def rank(method: str) -> tuple[int, str]:
-    """A key that sorts methods into the order of every table."""
+    """Return a key that sorts methods into the order of every table."""
     return _PLACES.get(method, len(METHODS)), method
 
 
 def controls() -> dict[str, tuple[str, ...]]:
-    """{method: its controls}."""
+    """Return {method: its controls}."""
     pairs = [(entry.controls, entry.name) for entry in METHODS if entry.controls]
     return {method: tuple(name for of, name in pairs if of == method) for method, _ in pairs}
 
@@ -92,7 +92,7 @@ def groupings() -> tuple[str, ...]:
 
 
 def non_default_settings(method: str, settings: Mapping[str, Any]) -> set[str]:
-    """The names of the settings in which a row is not its method's own; a setting that a record lacks is its own."""
+    """Name the settings in which a row is not its method's own; a setting that a record lacks is its own."""
     return {name for name, value in entry(method).settings.items() if settings.get(name) not in (value, None)}
 
 

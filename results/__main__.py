@@ -8,9 +8,11 @@ import json
 import sys
 from pathlib import Path
 
-from results.environment import ROOT, commit_and_tree
+from results.environment import commit_and_tree
 from results.pack import PACKS, write_pack
-from results.record import SCHEMA, Record, RecordError, json_schema
+from results.private import ROOT
+from results.record import Record, json_schema
+from results.spec import SCHEMA, RecordError
 from results.store import Store, folder_path, publish, read, read_packed, record_files
 
 
@@ -49,7 +51,7 @@ def add(folder: Path, to: Path = CONTRIBUTED) -> None:
 
 
 def _checked(folder: Path) -> tuple[list[Record], list[str]]:
-    """(the records of a folder's files and packs, marked as contributed; what is wrong with the others)."""
+    """Return (the records of a folder's files and packs, marked as contributed; what is wrong with the others)."""
     files, packs = record_files(folder), sorted(folder.glob(PACKS)) if folder.is_dir() else []
     if not files and not packs:
         raise ValueError(f"{folder}: no record there")

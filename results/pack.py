@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from results.files import write_whole
-from results.record import RecordError
+from results.spec import RecordError
 
 SUFFIX = ".jsonl.xz"
 PACKS = f"*{SUFFIX}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,7 +28,7 @@ def private_command(argv: Sequence[str], root: Path = ROOT, home: Path | None = 
     if not argv:
         return []
     shown = [_base_name(argv[0])]
-    for before, argument in zip(argv, argv[1:], strict=False):
+    for before, argument in pairwise(argv):
         if _SECRET_OPTION.fullmatch(before) and len(shown) > 1 and not argument.startswith("-"):
             shown.append(HIDDEN)
         else:
@@ -61,8 +62,8 @@ def home_relative(path: str, home: Path | None = None) -> str:
 
 
 def _private_argument(argument: str, root: Path, home: Path | None) -> str:
-    """An argument may be a path with spaces in it, alone or behind `=`, `,`, `@` or a quote."""
-    name, separator, value = argument.partition("=")
+    """Hide paths in an argument, spaces in them too: alone or behind `=`, `,`, `@` or a quote."""
+    name, separator, _ = argument.partition("=")
     if separator and _SECRET_OPTION.fullmatch(name):
         return f"{name}={HIDDEN}"
     for mark in "=,":

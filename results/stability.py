@@ -1,4 +1,4 @@
-"""Allocations of one allocator from several draws and numbers of probe samples: does it find the same blocks again?
+"""Allocations of one allocator from several draws and numbers of samples: whether it finds the same blocks again.
 
 One JSON file an allocator, rewritten after every allocation, so that an interrupted measurement goes on where it was.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from results.files import write_whole
-from results.record import RecordError
+from results.spec import RecordError
 
 STABILITY = Path(__file__).resolve().parent / "records" / "stability"  # committed
 SCHEMA = 1
@@ -75,7 +75,7 @@ class Stability:
 
 
 def _lines(value: Any) -> str:
-    """A list gets a line for each entry, so that a diff can be read."""
+    """Return JSON with a line for each entry of a list, so that a diff can be read."""
     if isinstance(value, list) and value:
         return "[\n" + ",\n".join(f"  {json.dumps(entry)}" for entry in value) + "\n ]"
     return json.dumps(value)

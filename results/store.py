@@ -19,10 +19,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from results.environment import ROOT, git_state
+from results.environment import git_state
 from results.files import write_whole
 from results.pack import PACKS, read_pack
-from results.record import SCHEMA, Record, RecordError, RunSpec
+from results.private import ROOT
+from results.record import Record
+from results.spec import SCHEMA, RecordError, RunSpec
 
 RECORDS = Path(__file__).resolve().parent / "records" / "main"  # committed
 SCRATCH = Path(__file__).resolve().parent / "scratch"  # everything else; git ignores it

@@ -10,7 +10,8 @@ import json
 from collections.abc import Iterable, Sequence
 
 from results.metrics import macro_accuracy, macro_bits_per_byte
-from results.record import Record, RunSpec
+from results.record import Record
+from results.spec import RunSpec
 
 HELD_OUT = "held-out"
 SHARE = 4  # a job of a grid has a quarter of the run's training documents
@@ -18,7 +19,7 @@ EDGE_FACTOR = 16 ** (1 / 3)  # between two rates of the standard grid, and to th
 
 
 def grid_id(spec: RunSpec) -> str:
-    """What all jobs of a method's grid, and those they decide on, have in common: all but rate, seeds, split, task."""
+    """Name what all jobs of one method's grid, and those they decide on, share: all but rate, seeds, split, task."""
     fields = spec.to_json()
     if spec.split != HELD_OUT:
         fields["train_documents"] = grid_documents(spec)
@@ -35,13 +36,13 @@ def grid_documents(spec: RunSpec) -> int | None:
 
 
 def grid(spec: RunSpec, rates: Iterable[float]) -> list[RunSpec]:
-    """The jobs that choose a rate for `spec`: a quarter of it with each rate, scored on held-out training documents."""
+    """Plan the jobs that choose a rate for `spec`: a quarter of it with each, scored on held-out training documents."""
     documents = grid_documents(spec)
     return [dataclasses.replace(spec, learning_rate=rate, split=HELD_OUT, train_documents=documents) for rate in rates]
 
 
 def held_out_measure(record: Record) -> tuple[str, float] | None:
-    """What a rate is chosen by: (name, value) of bits per byte or, where answers are written, of the macro mean."""
+    """Return what a rate is chosen by: (name, value) of bits per byte or, for written answers, of the macro mean."""
     if (bits := macro_bits_per_byte(record)) is not None:
         return "bits_per_byte", bits
     accuracy = macro_accuracy(record)
@@ -49,7 +50,7 @@ def held_out_measure(record: Record) -> tuple[str, float] | None:
 
 
 def best(records: Iterable[Record]) -> Record | None:
-    """The finished record of one grid with the fewest held-out bits per byte, or else the highest macro mean.
+    """Return the finished record of a grid with the fewest held-out bits per byte, or else the highest macro mean.
 
     The lower rate of two that tie; None without any.
     """
@@ -65,7 +66,7 @@ def best(records: Iterable[Record]) -> Record | None:
 
 
 def beyond_edge(records: Sequence[Record], winner: Record) -> float | None:
-    """The one more rate to try where the best is the lowest or the highest of at least two; None inside the grid."""
+    """Return one more rate to try where the best is the lowest or highest of at least two; None inside the grid."""
     rates = sorted({r.spec.learning_rate for r in records})
     rate = winner.spec.learning_rate
     if len(rates) < 2 or rates[0] < rate < rates[-1]:

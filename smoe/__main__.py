@@ -277,6 +277,7 @@ def draw_png(grids: list[Grid], path: Path) -> None:
 
 
 def main() -> None:
+    """Run the command line; an error of the user is one line and exit status 2."""
     try:
         app()
     except (ValueError, OSError, ImportError) as error:

@@ -194,7 +194,7 @@ def save_flat(path: str | Path, allocation: Mapping[str, int]) -> None:
 
 
 def _blocks(scores: Scores) -> list[str]:
-    """The blocks in their given order, after checking that every task scores the same ones with finite numbers."""
+    """Return the blocks in their given order, after checking that every task scores the same ones, finitely."""
     if not scores:
         raise ValueError("no task has scores")
     first = next(iter(scores.values()))

@@ -57,7 +57,7 @@ class SMoEConfig(PeftConfig):
     layers_pattern: list[str] | str | None = field(default=None, metadata={"help": "As in PEFT."})
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[no-untyped-call]
         self.peft_type = PeftType.SMOE  # type: ignore[attr-defined]  # added to the enum by smoe.registration
         for name in ("target_modules", "exclude_modules"):
             if isinstance(value := getattr(self, name), (list, tuple)):

@@ -82,10 +82,10 @@ def record_routing(
         raise ValueError("the model has no smoe adapter")
     layers, report, recorder = smoe_layers(model), RoutingReport(), tuner.recorder
 
-    def before(module: nn.Module, args: tuple) -> None:
+    def before(module: nn.Module, args: tuple[Any, ...]) -> None:
         recorder.start()
 
-    def after(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+    def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         ids = kwargs.get("input_ids", args[0] if args else None)
         mask = _token_mask(ids, kwargs.get("attention_mask"), pad_token_id)
         for (block, name), seen in recorder.seen.items():
@@ -111,7 +111,7 @@ def record_routing(
 def _token_mask(
     ids: torch.Tensor | None, attention_mask: torch.Tensor | None, pad_token_id: int | None
 ) -> torch.Tensor | None:
-    """True at real tokens, (B, S), or None when all are."""
+    """Return True at real tokens, (B, S), or None when all are."""
     if attention_mask is not None and attention_mask.dim() == 2:
         # While generating, the mask also covers the tokens in the cache.
         return attention_mask[:, -ids.shape[1] :].bool() if ids is not None else attention_mask.bool()

@@ -80,14 +80,17 @@ def capture_linear_io(blocks: Mapping[str, nn.Module], check_inputs: CheckInputs
     """Call `check_inputs` in every forward pass of a block and `take`, with its output gradients, in every backward."""
 
     def hook_for(name: str) -> Callable[..., torch.Tensor]:
-        def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
+        def hook(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: torch.Tensor
+        ) -> torch.Tensor:
             x = args[0] if args else kwargs.get("input", kwargs.get("x"))  # nn.Linear's name for it, and Conv1D's
             if not isinstance(x, torch.Tensor):
                 raise ValueError(
                     f"{name} is called with {sorted(kwargs)} only: which of them is its input is not known"
                 )
             check_inputs(name, x)
-            return _Capture.apply(output, x, name, take)
+            captured: torch.Tensor = _Capture.apply(output, x, name, take)  # type: ignore[no-untyped-call]
+            return captured
 
         return hook
 
@@ -101,7 +104,7 @@ def capture_linear_io(blocks: Mapping[str, nn.Module], check_inputs: CheckInputs
 
 @contextmanager
 def accumulating(blocks: Mapping[str, nn.Module], take: TakeGradient) -> Iterator[None]:
-    """The plain way: while active, weights get gradients, each handed to `take` and dropped."""
+    """Capture gradients the plain way: while active, weights get them, each handed to `take` and dropped."""
 
     def hook_for(name: str) -> Callable[[torch.Tensor], None]:
         def hook(weight: torch.Tensor) -> None:
@@ -115,7 +118,7 @@ def accumulating(blocks: Mapping[str, nn.Module], take: TakeGradient) -> Iterato
     for name, module in blocks.items():
         if not module.weight.is_floating_point():  # type: ignore[operator]
             raise ValueError(f"{name} is quantised: it has no weight gradient, use engine 'gram'")
-        module.weight.requires_grad_(True)  # type: ignore[operator]
+        module.weight.requires_grad_(True)
         handles.append(module.weight.register_post_accumulate_grad_hook(hook_for(name)))  # type: ignore[operator]
     try:
         yield
@@ -161,7 +164,9 @@ class _Capture(torch.autograd.Function):
         return grads[0], None, None, None
 
 
-def _restore(parameters: list[tuple], modules: list[tuple]) -> None:
+def _restore(
+    parameters: list[tuple[nn.Parameter, bool, torch.Tensor | None]], modules: list[tuple[nn.Module, bool]]
+) -> None:
     for parameter, requires_grad, grad in parameters:
         parameter.requires_grad_(requires_grad)
         parameter.grad = grad

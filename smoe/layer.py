@@ -112,7 +112,7 @@ class SMoELinear(nn.Module, BaseTunerLayer):
             raise ValueError("different adapters within one batch (adapter_names) are not supported by smoe")
         if self.disable_adapters and self.merged:
             self.unmerge()
-        y = self.base_layer(x, *args, **kwargs)
+        y: torch.Tensor = self.base_layer(x, *args, **kwargs)
         if self.disable_adapters or self.merged:
             return y
         for adapter in self.active_adapters:
@@ -125,13 +125,13 @@ class SMoELinear(nn.Module, BaseTunerLayer):
         scaling = config.lora_alpha / config.r
         h = F.linear(self.smoe_dropout[adapter](x), self.smoe_A[adapter].to(x.dtype))
         if experts > 1:
-            h, logits = h.split((h.shape[-1] - experts, experts), dim=-1)
+            h, logits = torch.split(h, [h.shape[-1] - experts, experts], dim=-1)
             probabilities, gates = route(logits, config.top_k, config.renormalise)
             if self.recorder.active:
                 self.recorder.seen.setdefault((self.block, adapter), []).append(probabilities)
             gates = (gates * scaling).to(h.dtype).unsqueeze(-1)
             # (..., E or 1, r) * (..., E, 1): with a shared A the one row of columns is broadcast to all experts.
-            h = (h.unflatten(-1, (-1, config.r)) * gates).flatten(-2)
+            h = (h.unflatten(-1, (-1, config.r)) * gates).flatten(-2)  # type: ignore[no-untyped-call]
         else:
             h = h * scaling
         # Cast as x is, not as h is: under autocast both are cast again by the product itself.
@@ -146,7 +146,9 @@ class SMoELinear(nn.Module, BaseTunerLayer):
         if not self.mergeable(adapter):
             raise ValueError(f"{self.block} has {self.experts[adapter]} experts: its router decides per token")
         config = self.configs[adapter]
-        delta = self.smoe_B[adapter].float() @ self.smoe_A[adapter].float() * (config.lora_alpha / config.r)
+        delta: torch.Tensor = (
+            self.smoe_B[adapter].float() @ self.smoe_A[adapter].float() * (config.lora_alpha / config.r)
+        )
         return delta.T if isinstance(self.get_base_layer(), Conv1D) else delta
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:

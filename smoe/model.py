@@ -24,14 +24,14 @@ class SMoEModel(BaseTuner):
 
     prefix = "smoe_"
     tuner_layer_cls = SMoELinear
-    target_module_mapping: dict[str, list[str]] = {}
+    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012 - no ClassVar in PEFT either
 
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
         self.recorder = RouterRecorder()
         self._pending_balance: torch.Tensor | None = None
         self._balance_hooks: list[Any] = []
 
-    def _prepare_adapter_config(self, peft_config: Any, model_config: dict) -> Any:
+    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
         names = {name.replace(".base_layer", "") for name, _ in self.model.named_modules()}
         if unknown := sorted(set(peft_config.expert_pattern) - names):
             raise ValueError(f"expert_pattern names blocks that the model does not have, e.g. {unknown[0]}")
@@ -90,14 +90,14 @@ class SMoEModel(BaseTuner):
             self.model.register_forward_hook(self._after_forward, with_kwargs=True),
         ]
 
-    def _before_forward(self, module: nn.Module, args: tuple) -> None:
+    def _before_forward(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         self._pending_balance = None
         if module.training and torch.is_grad_enabled() and self._balanced_adapters():
             self.recorder.start()
         elif not self.recorder.external:
             self.recorder.stop()
 
-    def _after_forward(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+    def _after_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if not (module.training and torch.is_grad_enabled()):
             return output
         total: torch.Tensor | None = None
@@ -170,7 +170,7 @@ class SMoEModel(BaseTuner):
 
 
 def _share_of_step(kwargs: dict[str, Any]) -> torch.Tensor | float:
-    """This batch's share of its optimiser step, for a loss that is summed over the micro-batches of a step.
+    """Return the batch's share of its optimiser step, for a loss summed over the micro-batches of a step.
 
     `Trainer` passes `num_items_in_batch`, the answer tokens of the whole step, and divides by nothing else; without it
     a loss is a mean, and whoever accumulates divides it.
@@ -178,7 +178,8 @@ def _share_of_step(kwargs: dict[str, Any]) -> torch.Tensor | float:
     items, labels = kwargs.get("num_items_in_batch"), kwargs.get("labels")
     if items is None or labels is None:
         return 1.0
-    return ((labels[..., 1:] != -100).sum() / items).clamp(max=1)
+    share: torch.Tensor = ((labels[..., 1:] != -100).sum() / items).clamp(max=1)
+    return share
 
 
 def smoe_layers(model: nn.Module) -> dict[str, SMoELinear]:

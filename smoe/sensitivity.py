@@ -202,14 +202,14 @@ def _score_batch(
 
 def _score(model: nn.Module, batch: Mapping[str, torch.Tensor], scorer: Scorer, task: str) -> None:
     scorer.start_batch(*batch["input_ids"].shape)
-    sample_losses(model, batch, task).sum().backward()
+    torch.autograd.backward(sample_losses(model, batch, task).sum())
     scorer.end_batch()
 
 
 def _finished(
     resume: Sensitivity, mode: str, facts: Mapping[str, Any], blocks: Mapping[str, nn.Module]
 ) -> dict[str, Mapping[str, Sequence[float]]]:
-    """The tasks of an unfinished pass. Raises ValueError naming what differs where it is another pass."""
+    """Return the tasks of an unfinished pass. Raises ValueError naming what differs where it is another pass."""
     then, now = {"mode": resume.mode, **resume.metadata}, {"mode": mode, **facts}
     # Compared as JSON, since an artefact that was saved has lists for tuples.
     differ = [k for k in {**then, **now} if json.dumps(then.get(k)) != json.dumps(now.get(k))]

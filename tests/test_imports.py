@@ -52,8 +52,7 @@ def imported(source: str) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             yield node.lineno, "." if node.level else (node.module or "").split(".")[0]
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("__import__", "importlib.import_module"):
-            if node.args and isinstance(node.args[0], ast.Constant):
-                yield node.lineno, str(node.args[0].value).split(".")[0]
+            yield from ((node.lineno, str(a.value).split(".")[0]) for a in node.args[:1] if isinstance(a, ast.Constant))
 
 
 def allowed(file: Path) -> set[str]:

@@ -97,9 +97,11 @@ def test_the_folder_of_the_runs_shows_all_of_the_example_of_a_task_of_ones_own()
 def test_every_link_of_every_readme_leads_somewhere() -> None:
     broken = []
     for file in [*ROOT.glob("*.md"), *(f for name in FOLDERS for f in (ROOT / name).rglob("README.md"))]:
-        for target in re.findall(r"\]\(([^)#\s]+)", file.read_text(encoding="utf-8")):
-            if "://" not in target and not (file.parent / target).exists():
-                broken.append(f"{file.relative_to(ROOT)}: {target}")
+        broken += [
+            f"{file.relative_to(ROOT)}: {target}"
+            for target in re.findall(r"\]\(([^)#\s]+)", file.read_text(encoding="utf-8"))
+            if "://" not in target and not (file.parent / target).exists()
+        ]
     assert broken == []
 
 

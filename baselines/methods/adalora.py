@@ -98,7 +98,7 @@ class AdaLora(Method):
         return replace(self, target_r=target_r, init_r=init_r, alpha=round(self.alpha * init_r / self.init_r))
 
     def matched_params(self, model: Attached) -> int:
-        """The budget: the mean rank after pruning in every block. Which ranks stay is known at the end (`facts`)."""
+        """Return the budget, the mean rank after pruning, of every block; the ranks that stay are known at the end."""
         blocks = [m for m in model.modules() if hasattr(m, "lora_E")]
         return self.target_r * sum(m.in_features + m.out_features + 1 for m in blocks)
 

@@ -21,7 +21,7 @@ TRIES = 100_000  # exchanges looked at before giving up
 @in_one_sentence
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class RandomExperts(LoraSMoE):
-    """LoRA-SMoE's histogram, shuffled over the blocks of the grouping. Does sensitivity beat chance?
+    """LoRA-SMoE's histogram, shuffled over the blocks of the grouping, to ask: does sensitivity beat chance.
 
     The histogram (how many blocks have 0, 1, 2, ... experts) is that of LoRA-SMoE's own allocation on the same
     calibration samples, so the sensitivity pass is run first, at its cost. Every seed of a run shuffles anew, unless

@@ -74,7 +74,7 @@ class LoraSMoE(Allocator):
         )
 
     def matched(self, target_params: int, shapes: Shapes) -> Method:
-        """A budget in parameters; a grouping that leaves blocks out takes a larger rank, not more experts."""
+        """Fit a budget in parameters; a grouping that leaves blocks out takes a larger rank, not more experts."""
         sized = super().matched(target_params, shapes)
         targets = own_shapes(shapes, self.target_modules)
         inside = {b for members in grouped(list(targets), self.grouping).values() for b in members}

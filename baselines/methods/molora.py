@@ -37,7 +37,7 @@ class MoLora(ExpertMethod):
         return dict.fromkeys(find_blocks(model, self.target_modules), self.num_experts), {}
 
     def matched(self, target_params: int, shapes: Shapes) -> Method:
-        """The nearest setting, by ratio, of experts and rank together: either alone moves in large steps."""
+        """Take the nearest setting, by ratio, of experts and rank together: either alone moves in large steps."""
         targets = own_shapes(shapes, self.target_modules)
 
         def params(experts: int, r: int) -> int:

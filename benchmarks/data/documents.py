@@ -34,6 +34,7 @@ def content(doc: Doc) -> str:
 
 
 def text_hash(text: str) -> str:
+    """Return the SHA-256 of the text in UTF-8, in hex."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -43,7 +44,7 @@ def fingerprint(doc: Doc) -> str:
 
 
 def halves(docs: Sequence[Doc], groups: Sequence[str]) -> tuple[list[Doc], list[Doc]]:
-    """Cut documents in two parts by a hash of each one's group, so that the cut is the same on every machine."""
+    """Split the documents in two by a hash of each one's group, so the cut is the same on every machine."""
     parts: tuple[list[Doc], list[Doc]] = ([], [])
     for doc, group in zip(docs, groups, strict=True):
         parts[1 - int(text_hash(group)[:8], 16) % 2].append(doc)
@@ -51,7 +52,7 @@ def halves(docs: Sequence[Doc], groups: Sequence[str]) -> tuple[list[Doc], list[
 
 
 def near_duplicates(texts: Sequence[str]) -> list[int]:
-    """Number texts so that near-duplicates, and what they are chained to, have one number.
+    """Give numbers to texts so that near-duplicates, and what they are chained to, have one number.
 
     texts: normalised. Two are near-duplicates where the sets of their 8-grams of words have a Jaccard similarity of
     `NEAR` or more; all pairs are compared. A shorter text is its own only shingle.
@@ -118,7 +119,7 @@ def _shingles(text: str) -> set[str]:
 
 
 def _components(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
-    """Number of the connected component of each of `count` nodes; the two arrays are the ends of the edges."""
+    """Return the connected component of each of `count` nodes, by number; the arrays are the ends of the edges."""
     edges = csr_array((np.ones(len(first), dtype=np.int8), (first, second)), shape=(count, count))
     return connected_components(edges, directed=False)[1]
 

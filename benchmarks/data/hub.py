@@ -36,7 +36,7 @@ def is_local(settings: Settings) -> bool:
 
 
 def revisions(tasks: Iterable[Settings], pinned: Mapping[str, str]) -> dict[str, str]:
-    """The commit of every data set that the tasks read from the hub, or the hash of its copy, by its path.
+    """Return the commit of every data set that the tasks read from the hub, or the hash of its copy, by its path.
 
     Raises ValueError when the hub cannot be asked, or for a pinned data set that is not read or whose copy is another.
     """
@@ -116,7 +116,7 @@ def _copy(path: str) -> Path | None:
 
 
 def _folder_beside(settings: Settings) -> Path | None:
-    """The folder that `dataset_path` names, beside the task's file or by its whole path; None where it is no folder."""
+    """Return the folder that `dataset_path` names, beside the task's file or by its whole path; None without one."""
     path = settings.get("dataset_path")
     folder = Path(settings["folder"]) / str(path)
     return folder if path is not None and path not in FILES and folder.is_dir() else None

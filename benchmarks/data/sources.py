@@ -105,7 +105,7 @@ def revisions(source: str, tasks: tuple[str, ...], pinned: Mapping[str, str]) ->
 
 
 def own_files(tasks: tuple[str, ...]) -> str | None:
-    """A hash over the folders of one's own tasks (`SMOE_TASKS`); None where none of these is one's own."""
+    """Hash the folders of the user's own tasks (`SMOE_TASKS`); None where none of these is the user's own."""
     if set(tasks) <= EMBEDDED.keys() or not os.environ.get(OWN):
         return None
     chosen = [Path(folder) for folder in os.environ[OWN].split(os.pathsep) if folder]

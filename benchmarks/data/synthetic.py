@@ -47,7 +47,7 @@ def evaluation(spec: RunSpec, vocabulary: int) -> list[Example]:
 
 
 def shape(config: Any) -> Mapping[str, int]:
-    """The dimensions of a model that its cost is counted from (reports/analysis/arithmetic.py)."""
+    """Return the dimensions of a model that its cost is counted from (reports/analysis/arithmetic.py)."""
     heads = config.num_attention_heads
     return {
         "layers": config.num_hidden_layers,

@@ -30,8 +30,9 @@ from benchmarks.gate.findings import Finding, Limits
 from benchmarks.gate.pairs import IncomparableError, load
 from benchmarks.gate.render import JUnit, Markdown, refuse, report
 from results import Record
-from results.environment import ROOT, git_state
-from results.record import RecordError
+from results.environment import git_state
+from results.private import ROOT
+from results.spec import RecordError
 from results.store import StoreError, publish, record_files
 
 BASELINE = ROOT / "results" / "records" / "baseline"
@@ -82,6 +83,7 @@ def main(
 
 
 def is_costlier(finding: Finding) -> bool:
+    """Tell whether the finding is a phase that takes more time or memory."""
     return finding.check.startswith(("time ", "memory ")) and finding.status == "regression"
 
 

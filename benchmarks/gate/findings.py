@@ -58,8 +58,10 @@ def judge(change: float, limit: float, warning: float | None = None) -> str:
 
 
 def percent(change: float) -> str:
+    """Write a fraction as percent, with its sign."""
     return f"{100 * change:+z.2f}%"
 
 
 def points(value: float) -> str:
+    """Write a difference of two fractions in points, with its sign."""
     return f"{100 * value:+z.2f} points"

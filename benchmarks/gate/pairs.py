@@ -15,7 +15,7 @@ from typing import Any
 from results import Record, RunSpec
 from results.comparable import AGREED, as_text, comparison_key, paired_fields, repeat_key, row_labels
 from results.pack import PACKS, SUFFIX
-from results.record import RecordError
+from results.spec import RecordError
 from results.store import read, read_packed, record_files
 
 
@@ -96,6 +96,7 @@ def _require_equal(name: str, old: Any, now: Any) -> None:
 
 
 def done(records: Mapping[int, Record]) -> dict[int, Record]:
+    """Return the finished records, by seed."""
     return {seed: r for seed, r in records.items() if r.status == "done"}
 
 

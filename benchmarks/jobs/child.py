@@ -32,7 +32,7 @@ def repeatable(device: str) -> bool:
 
 
 def attempt(spec: RunSpec, progress: Progress) -> Record:
-    """The record of the job, or of its failure with what was measured before it."""
+    """Return the record of the job, or of its failure with what was measured before it."""
     in_use = device_bytes_in_use(spec.device)
     cuda = spec.device == "cuda"
     surroundings = environment(torch.cuda.get_device_name() if cuda else None)

@@ -105,7 +105,7 @@ class LocalProcesses:
         return self._died(spec, status, log_file)
 
     def _died(self, spec: RunSpec, status: int, log_file: Path) -> Record:
-        """The record of a child that ended without one: killed, out of memory, or unable to write."""
+        """Return the record of a child that ended without one: killed, out of memory, or unable to write."""
         lines = [line for line in log_file.read_text(errors="replace").splitlines() if line.strip()]
         reason = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         if status == -signal.SIGKILL:
@@ -144,7 +144,7 @@ def _shared_at_start() -> bool | None:
 
 
 def _path() -> str:
-    """This repository before what was there, so that a child finds the same code from any working directory."""
+    """Put this repository before the paths set already, so that a child finds the same code from any folder."""
     return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
 

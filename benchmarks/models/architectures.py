@@ -51,7 +51,7 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
 
 
 def config(name: str) -> Any:
-    """The transformers configuration of `random:<name>`, settings included. Raises ValueError for an unknown one."""
+    """Make the transformers configuration of `random:<name>` and its settings. Raises ValueError for an unknown one."""
     shape, *settings = name.removeprefix(PREFIX).split(":")
     free = shape == FREE
     values = {"width": 256, "layers": 4} if free else {}

@@ -65,7 +65,7 @@ def needs_embedded(name: str) -> bool:
 def load(
     name: str, dtype: str, device: str, quantize: str = "none", trust_remote_code: bool = False
 ) -> tuple[PreTrainedModel, Any]:
-    """The frozen model in evaluation mode, and its tokeniser with a padding token.
+    """Load the frozen model in evaluation mode, and its tokeniser with a padding token.
 
     Attention is "eager" on a CPU, where it is about a third faster than SDPA forward and backward at the lengths of
     these tasks, and SDPA elsewhere (attention.py) where a model has it; there, no cache of keys and values
@@ -112,7 +112,7 @@ def count(model: torch.nn.Module, trainable: bool = False) -> int:
 
 
 def skeleton(name: str, trust_remote_code: bool = False) -> PreTrainedModel:
-    """The model without weights, on the "meta" device: its blocks and shapes, in no time and no memory.
+    """Build the model without weights, on the "meta" device: its blocks and shapes, in no time and no memory.
 
     Raises ValueError for a model that is neither here nor to be had, AssetError for the embedded one.
     """

@@ -45,13 +45,16 @@ def pack(files: Mapping[str, Path], to: Path, part_bytes: int) -> Manifest:
     for old in [to / MANIFEST, *to.glob(f"{PARTS}.*")]:
         old.unlink(missing_ok=True)
     parts = _Parts(to, part_bytes)
-    with parts, gzip.GzipFile(filename="", mode="wb", fileobj=parts, compresslevel=6, mtime=0) as stream:
-        with tarfile.open(fileobj=stream, mode="w|") as archive:
-            for name, path in sorted(files.items()):
-                entry = tarfile.TarInfo(name)  # no owner and no time: they are nothing of the file's
-                entry.size = path.stat().st_size
-                with path.open("rb") as file:
-                    archive.addfile(entry, file)
+    with (
+        parts,
+        gzip.GzipFile(filename="", mode="wb", fileobj=parts, compresslevel=6, mtime=0) as stream,
+        tarfile.open(fileobj=stream, mode="w|") as archive,
+    ):
+        for name, path in sorted(files.items()):
+            entry = tarfile.TarInfo(name)  # no owner and no time: they are nothing of the file's
+            entry.size = path.stat().st_size
+            with path.open("rb") as file:
+                archive.addfile(entry, file)
     manifest = {
         "format": FORMAT,
         "parts": [_entry(path.name, path) for path in parts.paths],

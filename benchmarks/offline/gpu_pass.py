@@ -52,7 +52,7 @@ class Step:
 
 
 def steps(work: Path, rehearse: bool) -> list[Step]:
-    """What is run, in this order."""
+    """Return what is run, in this order."""
     records, speed, shapes = str(work / "records"), str(work / "speed"), str(work / "shapes.json")
     run = ["benchmarks.run", "--suite", "commonsense", "--out", records]
     every = f"frozen,{MAIN},{CONTROLS}"
@@ -162,7 +162,7 @@ def plan(chosen: Sequence[Step], out: Path, card: str, budget_minutes: float | N
 
 
 def recorded(out: Path, step: Step) -> dict[str, Any] | None:
-    """What an earlier run left of the step."""
+    """Return what an earlier run left of the step."""
     with contextlib.suppress(OSError, ValueError):
         return json.loads((out / f"{step.name}.json").read_text(encoding="utf-8"))
     return None
@@ -258,7 +258,7 @@ def _gather(folder: Path, archive: Path) -> None:
 
 
 def _card() -> str:
-    """The GPU and the versions, asked for in another process, which leaves no memory behind. Raises ValueError."""
+    """Ask another process, which leaves no memory behind, for the GPU and the versions. Raises ValueError."""
     done = subprocess.run([sys.executable, "-c", CARD], capture_output=True, text=True)
     if done.returncode:
         raise ValueError("no CUDA device is available here; --rehearse runs all of it on the CPU")

@@ -16,7 +16,7 @@ from results.table import Table, plain_markdown
 
 
 def summary(card: str, outcomes: Sequence[tuple[Any, dict[str, Any] | None]], work: Path) -> str:
-    """The page. outcomes: each step of benchmarks/offline/gpu_pass.py with what was recorded of it."""
+    """Write the page. outcomes: each step of benchmarks/offline/gpu_pass.py with what was recorded of it."""
     status = _table(
         ("step", "status", "minutes", "expected", ""),
         (
@@ -50,7 +50,7 @@ def summary(card: str, outcomes: Sequence[tuple[Any, dict[str, Any] | None]], wo
 
 
 def _shapes(entries: Sequence[dict[str, Any]]) -> str:
-    """A row for each model, method and batch size. Peaks: given out by the allocator / reserved by it."""
+    """Return a row for each model, method and batch size. Peaks: given out by the allocator / reserved by it."""
     rows = []
     for entry in entries:
         start = (entry["model"], entry["method"], _millions(entry.get("trainable_params")))
@@ -58,14 +58,14 @@ def _shapes(entries: Sequence[dict[str, Any]]) -> str:
         if entry["error"]:
             rows.append((*start, *allocate, "", entry["error"], ""))
         for size, cost in entry.get("steps", {}).items():
-            seconds, peak = _cost(cost)
+            _, peak = _cost(cost)
             rows.append((*start, *allocate, size, cost.get("error") or f"{1000 * cost['wall_seconds']:.1f}", peak))
     head = ("model", "method", "trainable M", "allocate s", "peak GB", "batch", "step ms", "peak GB")
     return _table(head, rows)
 
 
 def _records(records: Sequence[Record]) -> str:
-    """A row for each method: means over its seeds; the largest of the peaks."""
+    """Return a row for each method: means over its seeds; the largest of the peaks."""
     rows = []
     for method in dict.fromkeys(r.spec.method for r in records):
         repeats = [r for r in records if r.spec.method == method]

@@ -49,7 +49,7 @@ def download(folder: Path, python: str, platform: str, without: Sequence[str] = 
 
 
 def platforms(platform: str) -> list[str]:
-    """The tag and those of every older glibc, since pip takes each by its letter."""
+    """Return the tag and those of every older glibc, since pip takes each by its letter."""
     tag = re.fullmatch(r"manylinux_2_(\d+)_(\w+)", platform)
     if tag is None:
         raise ValueError(f"platform {platform!r} is not of the form manylinux_2_28_x86_64")

@@ -12,7 +12,7 @@ NAME = "custom"
 
 
 def suite(tasks: tuple[str, ...]) -> Suite:
-    """The suite of these tasks. Raises ValueError for a task that is unknown or cannot be trained on."""
+    """Make the suite of these tasks. Raises ValueError for a task that is unknown or cannot be trained on."""
     if not all(tasks) or len(set(tasks)) != len(tasks):
         raise ValueError(f"tasks {','.join(tasks)!r}: expected names of lm-eval tasks, each once, like arc_easy,sciq")
     definitions = {task: settings(task) for task in tasks}

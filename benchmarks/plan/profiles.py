@@ -48,12 +48,12 @@ PROFILES: Mapping[str, Profile] = {
         source="hub",
         protocol="generative",
         studies=True,
-    ),  # fmt: skip
+    ),
 }
 
 
 def studies(tasks: int, layers: int, documents: int | None) -> list[dict[str, Any]]:
-    """Changes to a request, one dictionary a study or size of probe.
+    """Return changes to a request, one dictionary a study or size of probe.
 
     tasks, layers: of the suite and the model. documents: training documents a task, None for all; probes larger than
     that are left out.

@@ -32,7 +32,7 @@ def parse_rates(text: str) -> tuple[float, ...]:
 
 
 def grids(specs: Sequence[RunSpec], rates: Sequence[float]) -> dict[str, list[RunSpec]]:
-    """The jobs of each method's grid, by `grid_id`; a method that trains nothing has none."""
+    """Return the jobs of each method's grid, by `grid_id`; a method that trains nothing has none."""
     methods = registry.methods()
     first_seed: dict[str, int] = {}
     jobs: dict[str, list[RunSpec]] = {}
@@ -47,7 +47,7 @@ def grids(specs: Sequence[RunSpec], rates: Sequence[float]) -> dict[str, list[Ru
 def edge_jobs(
     grids: Mapping[str, Sequence[RunSpec]], find: Callable[[RunSpec], Record | None]
 ) -> dict[str, list[RunSpec]]:
-    """The jobs of one more rate for each grid whose best one is at an edge, by `grid_id`."""
+    """Return the jobs of one more rate for each grid whose best one is at an edge, by `grid_id`."""
     more = {}
     for name, jobs in grids.items():
         finished = joined(r for job in jobs if (r := find(job)) is not None)

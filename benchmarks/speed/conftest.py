@@ -14,11 +14,13 @@ ROWS = pytest.StashKey[list[Ratio]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--device`."""
     parser.addoption("--device", default="cpu", help="cpu or cuda")
 
 
 @pytest.fixture(scope="session")
 def setting(request: pytest.FixtureRequest) -> Setting:
+    """Return the toy setting on the device asked for."""
     return Setting(device=request.config.getoption("--device"))
 
 
@@ -29,6 +31,7 @@ def rows(request: pytest.FixtureRequest) -> list[Ratio]:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the table of all ratios below the tests."""
     if rows := config.stash.get(ROWS, []):
         console = Console(width=200)
         with console.capture() as capture:

@@ -23,6 +23,7 @@ EXPERTS, R, ALPHA = 8, 8, 16
 
 
 def targets(device: str) -> list[Target]:
+    """Return the ratios measured on `device`, with their bounds."""
     return [
         Target(name="layer: time of SMoE / PEFT LoRA r=8", bound=1.15),
         Target(name="layer: time of loop over experts / SMoE", bound=3 if device == "cuda" else 1.5, at_most=False),

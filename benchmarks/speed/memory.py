@@ -19,7 +19,7 @@ from baselines.method import Method
 from baselines.methods.lora import Lora
 from benchmarks.jobs.meter import measure, own_peak, release, reset_resident_peak
 from benchmarks.speed.setting import Allocated, Setting, matched_lora, steps
-from results.environment import ROOT
+from results.private import ROOT
 from smoe import sensitivity
 
 WHAT = ("lora", "lora-smoe", "sensitivity")

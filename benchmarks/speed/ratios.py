@@ -58,7 +58,7 @@ class Ratio:
 
 
 def from_json(row: Mapping[str, Any]) -> Ratio:
-    """What `Ratio.to_json` wrote."""
+    """Read what `Ratio.to_json` wrote."""
     target = Target(name=row["name"], bound=row["bound"], at_most=row["direction"] == "at most")
     return Ratio(target=target, **{name: row[name] for name in ("value", "low", "high", "detail")})
 

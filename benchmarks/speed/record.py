@@ -26,7 +26,7 @@ def write(folder: Path, rows: Sequence[Ratio], setting: Setting) -> None:
 
 
 def page(rows: Sequence[Ratio], body: Mapping[str, Any]) -> str:
-    """The table with what it was measured on."""
+    """Return the table with what it was measured on."""
     where, setting = body["environment"], body["setting"]
     machine = (
         where["device_name"] or f"{where['cpu_model']}, {where['cpu_count']} processors, {where['threads']} threads"

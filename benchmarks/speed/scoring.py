@@ -33,10 +33,12 @@ LEARNING_RATE = 1e-5  # of the released code
 
 
 def targets(device: str) -> list[Target]:
+    """Return the ratios measured on `device`, with their bounds."""
     return [PAIR, LAYER]
 
 
 def share_targets(device: str) -> list[Target]:
+    """Return the ratio of scoring to an epoch of training."""
     return [SHARE]
 
 
@@ -70,7 +72,7 @@ def prepare(setting: Setting) -> Subject:
 
 
 def prepare_share(setting: Setting) -> Subject:
-    """The default probe against batches that stand for an epoch of `--profile full`: in a round, a task and a batch."""
+    """Set the default probe against batches for an epoch of `--profile full`: in a round, a task and a batch."""
     method = Allocated(experts=setting.experts)
     model, base = method.attach(setting.load(), {}, 1), setting.load()
     turns = len(setting.probe)
@@ -113,7 +115,7 @@ def _samples(batch: Batch) -> list[Batch]:
 
 
 def _block_by_block(model: Any, active: list[str], samples: list[Batch]) -> Callable[[], None]:
-    """A round over the active blocks, one sample a step: backward, clip, read the squares, step, next block."""
+    """Run a round over the active blocks, one sample a step: backward, clip, read the squares, step, next block."""
     prefixes = [[name + "."] for name in active]
     inner = torch.optim.AdamW(list(model.parameters()), lr=LEARNING_RATE)
     with contextlib.redirect_stdout(io.StringIO()):

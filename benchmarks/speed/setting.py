@@ -100,6 +100,7 @@ class Setting:
 
 
 def trainable(model: Any) -> int:
+    """Count the parameters that are trained."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 

@@ -14,6 +14,7 @@ from benchmarks.speed.subjects import SUBJECTS
 
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_ratios_are_measured(name: str, setting: Setting, rows: list[Ratio], benchmark: Any) -> None:
+    """Measure every ratio, each a finite number."""
     subject = SUBJECTS[name](setting)
     benchmark.pedantic(subject.round, rounds=subject.rounds)
     ratios = subject.rows()

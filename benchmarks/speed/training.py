@@ -16,6 +16,7 @@ STEPS = 2  # a turn
 
 
 def targets(device: str) -> list[Target]:
+    """Return the ratios measured on `device`, with their bounds."""
     return [TIME, CAST, MEMORY, SCORING]
 
 

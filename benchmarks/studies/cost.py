@@ -66,7 +66,7 @@ def main(
 
 
 def plan(methods: list[str], axes: list[str], models: list[str] | None, common: Mapping[str, Any]) -> list[RunSpec]:
-    """The specs of every point, each once. Raises ValueError for an unknown axis or method."""
+    """Return the specs of every point, each once. Raises ValueError for an unknown axis or method."""
     specs: dict[str, RunSpec] = {}
     for axis in axes:
         if axis not in AXES:
@@ -97,7 +97,7 @@ def moves(axis: str, method: str) -> bool:
 
 
 def sized(method: str, point: Mapping[str, int]) -> str:
-    """The method as `--methods` reads it, at the size of a point; one without experts has the rank of all of them."""
+    """Name the method as `--methods` reads it, at the size of a point; without experts, with the rank of them all."""
     experts, rank = point["experts"], point["rank"]
     defaults = _defaults(method)
     if not issubclass(_class(method), Allocator) and EXPERTS.isdisjoint(defaults):

@@ -54,7 +54,7 @@ def main(
 
 
 def repeated(spec: RunSpec, times: int) -> list[Record]:
-    """Records of `times` runs of one job. Raises RuntimeError when one fails."""
+    """Run one job `times` times and return the records. Raises RuntimeError when one fails."""
     records = []
     for i in range(times):
         typer.echo(f"{spec.key}: {i + 1} of {times}", err=True)
@@ -73,15 +73,17 @@ def spread(values: Sequence[float | None]) -> float | None:
 
 
 def peaks(records: Sequence[Record], phase: str) -> list[int | None]:
+    """Return the peak memory of a phase in bytes, a value a record."""
     return [phase_peak_bytes(r, phase) for r in records]
 
 
 def seconds(records: Sequence[Record], phase: str) -> list[float]:
+    """Return the wall-clock seconds of a phase, a value a record."""
     return [r.costs[phase].wall_seconds for r in records]
 
 
 def table(records: Sequence[Record]) -> Table:
-    """A row for each phase: median and spread of its peak memory and of its wall-clock."""
+    """Return a row for each phase: median and spread of its peak memory and of its wall-clock."""
     result = Table("phase", "peak MB", "spread", "seconds", "spread", title=f"{len(records)} runs of {records[0].key}")
     for phase in PHASES:
         row = []

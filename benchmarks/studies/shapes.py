@@ -119,7 +119,7 @@ def main(
 
 
 def methods() -> list[str]:
-    """The adapter methods by name, those first that matter most."""
+    """Return the adapter methods by name, those first that matter most."""
     order = {
         name: (LAST.index(name) + 1 if name in LAST else 0, FIRST.index(name) if name in FIRST else len(FIRST), name)
         for name, cls in registry.methods().items()
@@ -202,7 +202,7 @@ def ratios(entries: dict[str, Any], name: str, sizes: Sizes, device: str) -> lis
 
 
 def compiled_ratios(name: str, sizes: Sizes, device: str) -> list[Ratio]:
-    """What torch.compile makes of a step of LoRA and of LoRA-SMoE, compilation itself left out."""
+    """Time what torch.compile makes of a step of LoRA and of LoRA-SMoE, compilation itself left out."""
     check_compiler(device)
     size = sizes.batches[1]
     probe, batch = _probe(sizes, device), _batch(sizes, size)
@@ -243,7 +243,7 @@ def _told(error: BaseException) -> str:
 
 
 def _begun(out: Path, sizes: Sizes, device: str) -> dict[str, Any]:
-    """What the file holds of an earlier run of the same sizes, else the start of a new one."""
+    """Return what the file holds of an earlier run of the same sizes, else the start of a new one."""
     asked = json.loads(json.dumps({"device": device, "sizes": asdict(sizes)}))
     if out.is_file():
         body = json.loads(out.read_text(encoding="utf-8"))

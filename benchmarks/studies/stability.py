@@ -31,7 +31,7 @@ from benchmarks.models.load import load as load_model
 from benchmarks.plan.parse import parse_methods, parse_revisions, parse_seeds
 from results.environment import environment
 from results.names import pick
-from results.record import RecordError
+from results.spec import RecordError
 from results.stability import STABILITY, Stability
 from results.store import SCRATCH, StoreError
 from smoe import Probe
@@ -129,13 +129,13 @@ def _started(plan: Stability, out: Path) -> Stability:
 
 
 def _documents(source: str, tasks: tuple[str, ...], revisions: Mapping[str, str] | None) -> dict[str, tuple]:
-    """task -> (lm-eval's task, its training documents)."""
+    """Task -> (lm-eval's task, its training documents)."""
     objects = task_objects(sources.splits(source, tasks, revisions=revisions))
     return {name: (task, training_docs(task)) for name, task in objects.items()}
 
 
 def _probe(documents: dict, tokenizer: object, seed: int, size: int, max_length: int, device: str) -> Probe:
-    """The first `size` documents of each task's draw, one a batch, so that a larger probe begins with a smaller one."""
+    """Take the first `size` documents of each task's draw, one a batch: a larger probe begins with a smaller one."""
     probe = {}
     for name, (task, docs) in documents.items():
         pairs = training_pairs(task, examples.sample_documents(docs, size, seed, name))

@@ -36,7 +36,7 @@ class Answer:
 
 
 def answer(group: Group) -> Answer:
-    """What the records of `group` say; with none finished, that they say nothing."""
+    """Say what the records of `group` show; with none finished, that they show nothing."""
     summaries = group.summaries
     failed = tuple(f"{s.row.label}: {s.note}" for s in summaries if s.note)
     best = next((s for s in summaries if s.best and s.macro is not None), None)
@@ -133,7 +133,7 @@ def _seeds(group: Group, best: Summary) -> str:
 
 
 def _cost(group: Group, candidates: Sequence[Summary]) -> tuple[str, ...]:
-    """The best method's cost, beside the first reference's; and who is cheapest among those tied with it.
+    """Say the best method's cost, beside the first reference's; and who is cheapest among those tied with it.
 
     Controls are no candidates: nobody would use them. Times and peaks within `NOISE` of the smallest count as equal.
     """

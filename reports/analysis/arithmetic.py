@@ -65,13 +65,13 @@ class Adapter:
 
 
 def uniform(shape: Shape, rank: int, experts: int = 1) -> Adapter:
-    """The same number of experts of one rank in every block; one expert has no router."""
+    """Return the same number of experts of one rank in every block; one expert has no router."""
     each = (rank * experts, experts if experts > 1 else 0)
     return Adapter({(layer, name): each for layer in range(shape.layers) for name in shape.projections})
 
 
 def adapter_of(record: Record) -> Adapter | None:
-    """The adapter that a record trained; None where its hyperparameters do not tell, or tell of another size."""
+    """Return the adapter that a record trained; None where its hyperparameters do not tell, or tell of another size."""
     adapter = _told(record)
     trained = record.parameters.trainable if record.parameters else 0
     fits = adapter is not None and abs(adapter.params(shape_of(record)) - trained) <= TOLERANCE * trained
@@ -95,6 +95,7 @@ def _told(record: Record) -> Adapter | None:
 
 
 def shape_of(record: Record) -> Shape:
+    """Return the dimensions of the record's model."""
     return Shape(**record.facts["shape"])
 
 

@@ -43,7 +43,7 @@ class Verdict:
 
 
 def load_claims(path: Path = LEDGER) -> list[dict[str, Any]]:
-    """The ledger's claims. Raises ValueError naming a claim whose kind or fields are not known."""
+    """Read the ledger's claims. Raises ValueError naming a claim whose kind or fields are not known."""
     claims = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("claims") or []
     for claim in claims:
         name, kind = claim.get("name"), claim.get("kind")
@@ -124,7 +124,7 @@ def _difference(group: Group, row: Row, claim: Mapping[str, Any], rivals: Sequen
 
 
 def _turned(j: Judged) -> str:
-    """The difference, method minus rival, with the interval of the question that is answered."""
+    """Return the difference, method minus rival, with the interval of the question that is answered."""
     estimate, scale, form = j.paired.method or j.paired.models, j.measure.scale, j.measure.format
     text = f"{j.row.label} {-scale * j.paired.value:{form}}"
     if estimate is not None:
@@ -174,7 +174,7 @@ def _ratio(group: Group, row: Row, claim: Mapping[str, Any], rivals: Sequence[Ro
 
 
 def _share(group: Group, row: Row, claim: Mapping[str, Any], rivals: Sequence[Row]) -> tuple[str, str]:
-    """What a phase costs in training steps, and as a share of a training of the declared length."""
+    """Judge what a phase costs in training steps, and as a share of a training of the declared length."""
     own, steps = _summary_of(group, row).metrics, len(row.done[0].losses or ())
     part, whole = own[claim["metric"]], own[claim["of"]]
     if part is None or not whole or not steps:

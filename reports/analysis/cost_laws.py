@@ -59,7 +59,7 @@ class Law:
 
 
 def axes_of(record: Record) -> dict[str, float]:
-    """The value of a record on every axis that its method has."""
+    """Return the value of a record on every axis that its method has."""
     values, shape = record.spec.hyperparameters, record.facts["shape"]
     found = {"width": shape["width"], "layers": shape["layers"], "length": record.spec.max_length}
     for axis, names in (("rank", ("target_r", "r")), ("experts", ("num_experts", "mean_experts"))):
@@ -113,7 +113,7 @@ def _law(model: str, method: str, phase: str, axis: str, line: Sequence[tuple[fl
 
 
 def _published(record: Record) -> str:
-    """The published shape that a record is of, for which width and depth are no axes; empty for the narrow Llama."""
+    """Name the published shape that a record is of, which has no width or depth to vary; empty for the narrow Llama."""
     return "" if record.spec.model.startswith(NARROW) else record.spec.model.removeprefix("random:")
 
 
@@ -136,7 +136,7 @@ def power(points: Sequence[tuple[float, float]]) -> tuple[float, float | None]:
 
 
 def predictions() -> list[dict[str, str | float]]:
-    """What the counts say of models and numbers of tasks that were not run, one row a model, tasks and method."""
+    """Count operations for models and numbers of tasks that were not run, one row a model, tasks and method."""
     rows: list[dict[str, str | float]] = []
     for name, shape in LARGE.items():
         for tasks in TASKS:

@@ -121,7 +121,7 @@ class Group:
         return [*(r for row in self.whole.rows for r in (*row.done, *row.failed)), *self.tuning]
 
     def own(self, methods: Iterable[str]) -> list[Row]:
-        """The finished row of each of `methods` that has one; of several rows of a method its own, or the first."""
+        """Return the finished row of each of `methods` that has one; of several its own, or the first."""
         return first_of(self.rows, methods)
 
     @property
@@ -130,7 +130,7 @@ class Group:
 
 
 def load_records(folders: Sequence[Path], suite: str | None = None) -> list[Record]:
-    """Records of all folders, each key once (the first folder that has it finished wins), sorted by key.
+    """Return records of all folders, each key once (the first folder that has it finished wins), sorted by key.
 
     The jobs of an adapter for each task are one record. Records without scores are left out: they have tables of their
     own (reports/analysis/cost_laws.py).
@@ -275,14 +275,14 @@ def _group(name: str, records: Sequence[Record], shared: dict[str, Any], differi
 
 
 def _labels(examples: dict[str, Record]) -> dict[str, str]:
-    """The method's name, followed by what tells it from other rows of the method and from its own settings."""
+    """Return the method's name, followed by what tells it from other rows and from its own settings."""
     specs = [record.spec for record in examples.values()]
     labels = row_labels(specs, always=lambda spec: roster.non_default_settings(spec.method, row_settings(spec)))
     return dict(zip(examples, labels, strict=True))
 
 
 def non_default_settings(record: Record) -> set[str]:
-    """The settings in which the record is not its method's own."""
+    """Return the settings in which the record is not its method's own."""
     return roster.non_default_settings(record.spec.method, row_settings(record.spec))
 
 

@@ -16,7 +16,7 @@ UNEQUAL = (
 
 
 def accuracy_notes(group: Group, summaries: Sequence[Summary], columns: Sequence[str] = ()) -> tuple[str, ...]:
-    """What has to be said below a table of accuracies."""
+    """Say what belongs below a table of accuracies."""
     notes = []
     if group.embedded:
         notes.append(f"Data: {EMBEDDED}.")
@@ -48,6 +48,7 @@ def over_seeds(group: Group) -> bool:
 
 
 def seeds_note(rows: Sequence[Row]) -> str:
+    """Say which seeds the rows have."""
     seeds = {row.label: row.seeds for row in rows if row.done}
     if all(len(own) == 1 for own in seeds.values()):
         return "One seed: how much another seed would change is not known."
@@ -67,10 +68,12 @@ def seeds_text(seeds: Mapping[str, Sequence[int]]) -> str:
 
 
 def names(labels: Sequence[str]) -> str:
+    """Join names with commas and "and"."""
     return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
 
 
 def parameter_notes(group: Group) -> tuple[str, ...]:
+    """Say what belongs below a table of parameters."""
     return (
         "Total: base model and adapter. Active per token: of the adapter. Experts, router: parts of what is trained. "
         "Adapter: size of the saved file, MB = 10⁶ bytes.",
@@ -78,6 +81,7 @@ def parameter_notes(group: Group) -> tuple[str, ...]:
 
 
 def cost_notes(group: Group) -> tuple[str, ...]:
+    """Say what belongs below a table of costs."""
     devices = sorted({r.spec.device for r in group.records})
     kind = "allocated on the device" if devices == ["cuda"] else "resident memory of the process"
     name = group.shared.get("device_name")
@@ -103,6 +107,7 @@ def _busy_note(group: Group) -> tuple[str, ...]:
 
 
 def detectable_note(group: Group) -> str:
+    """Say how small a true difference would probably be missed."""
     compared = [(row, comparisons) for row in group.references if (comparisons := group.compare(row))]
     if not compared:
         return "How small a difference would be found is not known: no finished lora or molora to compare with another."

@@ -31,11 +31,11 @@ class Row:
 
 
 def finished(rows: Iterable[Row]) -> list[Row]:
-    """The rows with at least one finished record."""
+    """Return the rows with at least one finished record."""
     return [row for row in rows if row.done]
 
 
 def first_of(rows: Iterable[Row], methods: Iterable[str]) -> list[Row]:
-    """The finished row of each of `methods` that has one; of several rows of a method its own, which comes first."""
+    """Return the finished row of each of `methods` that has one; of several its own, which comes first."""
     first = {row.method: row for row in reversed(finished(rows))}
     return [first[method] for method in methods if method in first]

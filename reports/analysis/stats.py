@@ -47,7 +47,7 @@ def seed_summary(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def standard_error(outcomes: np.ndarray) -> float | None:
-    """Standard error of the mean of `outcomes` (documents,); None below two documents."""
+    """Return standard error of the mean of `outcomes` (documents,); None below two documents."""
     n = len(outcomes)
     return float(np.std(outcomes, ddof=1) / math.sqrt(n)) if n > 1 else None
 
@@ -193,14 +193,14 @@ def seeds_needed(difference: float, seed_deviation: float, alpha: float = ALPHA,
 
 
 def _count(value: float) -> int:
-    """The next whole number, at least 1. Raises ValueError for one that nobody could collect."""
+    """Round up to a whole number, at least 1. Raises ValueError for one that nobody could collect."""
     if not value <= MOST:
         raise ValueError(f"more than {MOST:.0e} documents or seeds would be needed")
     return max(1, math.ceil(value))
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points (cost, gain) that no other beats: at most the cost and more gain, by rising cost."""
+    """Return indices of the points (cost, gain) that no other beats: at most the cost and more gain, by rising cost."""
     front: list[int] = []
     for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
         if not front or points[i][1] > points[front[-1]][1]:

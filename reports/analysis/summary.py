@@ -126,7 +126,7 @@ def _common_seeds(row: Row, other: Row) -> tuple[int, ...] | None:
 
 
 def _against(rows: Sequence[Row], tasks: Sequence[str], best: Row) -> dict[Row, float | None]:
-    """p of each other finished row's lag behind `best`, adjusted over all pairs of finished rows.
+    """P of each other finished row's lag behind `best`, adjusted over all pairs of finished rows.
 
     None: too few documents. A row that does not lag on the seeds in common, which are what is tested, has 1.
     """
@@ -154,7 +154,7 @@ def _against(rows: Sequence[Row], tasks: Sequence[str], best: Row) -> dict[Row, 
 def _against_over_seeds(
     rows: Sequence[Row], tasks: Sequence[str], best: Row, seeds: Sequence[int]
 ) -> dict[Row, float | None]:
-    """p of each other row's lag behind `best` over documents and seeds, by Tukey's range test over all rows."""
+    """P of each other row's lag behind `best` over documents and seeds, by Tukey's range test over all rows."""
     others = [row for row in rows if row is not best]
     records = [[r for r in row.done if r.spec.seed in seeds] for row in (best, *others)]
     arrays = measures.values(records, tasks, measures.ACCURACY)

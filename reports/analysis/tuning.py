@@ -17,8 +17,10 @@ NAMES = {"bits_per_byte": "Bits per byte of the right answer", "macro_accuracy":
 
 
 def tuning_rows(group: Group) -> list[dict[str, Any]]:
-    """One row a job of a grid: what it measured and seconds; `chosen` 1 for the rate that won, `edge` 1 where that is
-    the lowest or the highest that was tried."""
+    """Return a row a job of a grid: what it measured, its seconds, whether its rate won (`chosen` 1).
+
+    `edge` is 1 where the chosen rate is the lowest or the highest that was tried.
+    """
     grids: dict[str, list[Record]] = {}
     for record in group.tuning:
         grids.setdefault(grid_id(record.spec), []).append(record)
@@ -50,7 +52,7 @@ def tuned_rates(group: Group) -> set[str]:
 
 
 def tuning_table(group: Group) -> list[Table]:
-    """A row a method, a column a rate; nothing where no rate was chosen."""
+    """Return a row a method, a column a rate; nothing where no rate was chosen."""
     rows = tuning_rows(group)
     if not rows:
         return []
@@ -66,7 +68,7 @@ def tuning_table(group: Group) -> list[Table]:
         shown = [_cell(by_rate.loc[rate]) if rate in by_rate.index else NOTHING for rate in rates]
         cells.append((method, *shown, *(chosen or [NOTHING]), f"{jobs['total_seconds'].sum():,.1f}"))
     columns = ("Method", *(f"{rate:g}" for rate in rates), "Chosen", "Grid (s)")
-    notes = (_note(group, [name for name in frame["measure"].dropna().unique()]),)
+    notes = (_note(group, list(frame["measure"].dropna().unique())),)
     return [Table(f"Learning rates: {group.title}", columns, tuple(cells), bold=frozenset(bold), notes=notes)]
 
 

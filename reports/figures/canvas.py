@@ -8,13 +8,13 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.markers import MarkerStyle  # noqa: E402
-from matplotlib.path import Path  # noqa: E402
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator  # noqa: E402
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
+from matplotlib.path import Path
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from reports.figures import style  # noqa: E402
+from reports.figures import style
 
 Rows = list[dict[str, Any]]
 
@@ -22,18 +22,19 @@ Rows = list[dict[str, Any]]
 def new_figure(
     width: float, height: float, columns: int = 1, share_x: bool = False, share_y: bool = False
 ) -> tuple[Figure, Any]:
+    """Return an empty figure in the style of all, sizes in inches, and its axes."""
     with matplotlib.rc_context(style.RC):
         figure = Figure(figsize=(width, height), layout="constrained")
         return figure, figure.subplots(1, columns, sharex=share_x, sharey=share_y)
 
 
 def size(look: dict[str, Any], size: float) -> float:
-    """A star fills less of its box than the other marks."""
+    """Scale a marker's size: a star fills less of its box than the other marks."""
     return 1.5 * size if look["marker"] == "*" else size
 
 
 def marker_path(marker: str) -> str:
-    """A marker as an SVG path around (0, 0), about one unit wide: a page draws the figures' own marks."""
+    """Return a marker as an SVG path around (0, 0), about one unit wide: a page draws the figures' own marks."""
     letters = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
     made = MarkerStyle(marker)
     text = ""
@@ -45,6 +46,7 @@ def marker_path(marker: str) -> str:
 
 
 def in_order(rows: Rows) -> list[str]:
+    """Return the methods of the rows, each once, in their order."""
     return list(dict.fromkeys(r["method"] for r in rows))
 
 
@@ -63,11 +65,12 @@ def legend_height(entries: int) -> float:
 
 
 def legend_right(ax: Axes) -> None:
+    """Put the legend to the right of the axes."""
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), borderaxespad=0, handlelength=2.4)
 
 
 def log_axis(ax: Axes, values: list[float]) -> None:
-    """A logarithmic axis labelled with plain millions: at 1, 2 and 5, or evenly where that would be too few."""
+    """Label a logarithmic axis with plain millions: at 1, 2 and 5, or evenly where that would be too few."""
     ax.set_xscale("log")
     low, high = min(values), max(values)
     room = max(1.1, (high / low) ** 0.1)

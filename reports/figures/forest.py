@@ -27,7 +27,7 @@ def forest_rows(group: Group) -> Rows:
 
 
 def draw_forest(rows: Rows, title: str) -> Figure:
-    """A panel a reference, all on one scale; filled marks are significant after Holm's adjustment."""
+    """Draw a panel a reference, all on one scale; filled marks are significant after Holm's adjustment."""
     names = list(dict.fromkeys(r["reference"] for r in rows))
     methods = sorted(in_order(rows), key=lambda m: next(r["order"] for r in rows if r["method"] == m))
     figure, axes = new_figure(7.4, 1.5 + 0.29 * len(methods), columns=len(names), share_x=True, share_y=True)

@@ -39,7 +39,7 @@ def sensitivity_rows(group: Group, label: str) -> Rows:
 
 
 def scored_rows(group: Group) -> list[Row]:
-    """The rows with sensitivities; of several that measured the very same ones the first."""
+    """Return the rows with sensitivities; of several that measured the very same ones the first."""
     seen: list[dict[str, Any]] = []
     found = []
     for row in group.finished:
@@ -61,7 +61,7 @@ def rank_rows(group: Group) -> Rows:
 
 
 def draw_sensitivity(rows: Rows, title: str) -> Figure:
-    """A panel a task, one logarithmic colour scale for all of them."""
+    """Draw a panel a task, one logarithmic colour scale for all of them."""
     positive = [r["sensitivity"] for r in rows if r["sensitivity"] > 0]
     low, high = (min(positive), max(positive)) if positive else (0.1, 1.0)
     norm = LogNorm(low, high if high > low else low * 1.01)
@@ -72,7 +72,7 @@ def draw_sensitivity(rows: Rows, title: str) -> Figure:
 
 
 def draw_counts(rows: Rows, title: str, fact: str = "experts") -> Figure:
-    """A panel a method, one colour a number of experts, or of whatever `fact` names; 0 is white."""
+    """Draw a panel a method, one colour a number of experts, or of whatever `fact` names; 0 is white."""
     most = max(1, *(r[fact] for r in rows))
     bounds = np.arange(-0.5, most + 1)
     map_ = matplotlib.colormaps["cividis_r"].resampled(most + 1)

@@ -22,7 +22,7 @@ def loss_rows(group: Group) -> Rows:
 
 
 def draw_loss(rows: Rows, title: str) -> Figure:
-    """A running mean over a tenth of the steps: single batches differ by more than methods do."""
+    """Draw running means over a tenth of the steps: single batches differ by more than methods do."""
     methods = in_order(rows)
     figure, ax = new_figure(7.4, max(4.2, legend_height(len(methods))))
     looks = style.looks({r["method"]: r["family"] for r in rows}.items())

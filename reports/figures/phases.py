@@ -18,7 +18,7 @@ def memory_rows(group: Group) -> Rows:
 
 
 def draw_memory(rows: Rows, title: str) -> Figure:
-    """A line a method, a mark a phase."""
+    """Draw a line a method, a mark a phase."""
     methods = in_order(rows)
     figure, ax = new_figure(7.4, 1.3 + 0.27 * len(methods))
     for y, method in enumerate(methods):
@@ -40,11 +40,12 @@ def draw_memory(rows: Rows, title: str) -> Figure:
 
 
 def time_rows(group: Group) -> Rows:
+    """Return wall-clock seconds of each phase, a row a method."""
     return _phase_rows(group, "{}_seconds", "wall_seconds")
 
 
 def draw_time(rows: Rows, title: str) -> Figure:
-    """A bar a method, stacked by phase, with its total at the end."""
+    """Draw a bar a method, stacked by phase, with its total at the end."""
     methods = in_order(rows)
     figure, ax = new_figure(7.4, 1.3 + 0.27 * len(methods))
     left = np.zeros(len(methods))

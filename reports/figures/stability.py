@@ -39,7 +39,7 @@ def overlap(a: Mapping[str, int], b: Mapping[str, int]) -> float:
 
 
 def chance_overlap(a: Mapping[str, int], b: Mapping[str, int]) -> float:
-    """Expected `overlap` after both are dealt to the blocks at random: n * mean of min(a_i, b_j) / the larger total."""
+    """Return the expected `overlap` of both dealt to blocks at random: n * mean of min(a_i, b_j) / the larger total."""
     pairs = np.minimum.outer(np.array(list(a.values())), np.array(list(b.values())))
     return float(pairs.mean() * len(a) / _larger(a, b))
 
@@ -53,7 +53,7 @@ def rank_correlation(a: Mapping[str, int], b: Mapping[str, int]) -> float | None
 
 
 def stability_rows(measured: Sequence[Stability]) -> Rows:
-    """A row for every compared pair of allocations."""
+    """Return a row for every compared pair of allocations."""
     rows: Rows = []
     for one in measured:
         sizes = sorted({samples for _, samples in one.allocations})
@@ -112,7 +112,7 @@ def draw_stability(rows: Rows, title: str) -> Figure:
 
 
 def _label(one: Stability, measured: Sequence[Stability]) -> str:
-    """The method's name, with its file's hash where the method was measured in several ways."""
+    """Return the method's name, with its file's hash where the method was measured in several ways."""
     same = [other for other in measured if other.method == one.method]
     return one.method if len(same) == 1 else f"{one.method} ({one.name.rsplit('--', 1)[-1]})"
 

@@ -24,7 +24,7 @@ ACCURACY = "Macro mean accuracy (%), ±1 st. error"
 
 
 def usual(group: Group, methods: Collection[str]) -> Group:
-    """The group with the first row of each of `methods`, its own where that was run, and no ablation."""
+    """Return the group with the first row of each of `methods`, its own where that was run, and no ablation."""
     first = {row.method: row for row in reversed(group.rows)}
     return replace(
         group, rows=tuple(r for r in group.rows if r.method in methods and r is first[r.method]), ablations=()
@@ -145,7 +145,7 @@ def draw_budget(rows: Rows) -> Figure:
 
 
 def draw_grouping(rows: Rows) -> Figure:
-    """A point a grouping."""
+    """Draw a point a grouping."""
     figure, ax = new_figure(7.4, 1.5 + 0.3 * len(rows))
     names = [f"{r['method']} ({r['grouping']})" for r in rows]
     for y, r in enumerate(rows):
@@ -212,7 +212,7 @@ def _documents(s: Summary) -> float:
 
 
 def _samples(s: Summary) -> float:
-    """Samples of a task that scored each layer: all of the probe, or in mode "released" its share, at least one."""
+    """Return the samples of a task that scored each layer: all, or in mode "released" its share, at least one."""
     if _spec(s.row).hyperparameters.get("mode") != "released":
         return _documents(s)
     return max(1.0, _documents(s) / len({place(block)[0] for block in _experts(s.row)}))

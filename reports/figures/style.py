@@ -57,5 +57,5 @@ def looks(rows: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:
 
 
 def points_text(value: float) -> str:
-    """A difference of two fractions in points, with its sign and a true minus: -0.012 is "−1.2"."""
+    """Write a difference of two fractions in points, with its sign and a true minus: -0.012 is "−1.2"."""
     return f"{100 * value:+z.1f}".replace("-", "−")

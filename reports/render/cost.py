@@ -37,7 +37,7 @@ def draw_costs(laws: Sequence[Law], records: Sequence[Record], out: Path, images
 
 
 def check_costs(laws: Sequence[Law], records: Sequence[Record], out: Path, images: bool = True) -> list[str]:
-    """What differs between `out` and a redraw, one line a file; empty when nothing does. images: have to exist."""
+    """Compare `out` with a redraw: what differs, one line a file; empty when nothing does. images: have to exist."""
     with tempfile.TemporaryDirectory() as temporary:
         draw_costs(laws, records, Path(temporary), ())
         return compare(Path(temporary), out, images)

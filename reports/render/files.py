@@ -31,7 +31,7 @@ COLOURS = 256  # of a palette
 
 @contextlib.contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """An empty folder to draw into; it takes the place of `folder` when all went well."""
+    """Open an empty folder to draw into; it takes the place of `folder` when all went well."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".drawing-") as temporary:
         fresh = Path(temporary) / folder.name
         fresh.mkdir()
@@ -42,7 +42,7 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 def compare(fresh: Path, out: Path, images: bool = True) -> list[str]:
-    """What differs in `out` from `fresh`, one line a file. images: those that Markdown shows have to exist."""
+    """Compare `out` with `fresh`: what differs, one line a file. images: those that Markdown shows have to exist."""
     new, old = _checked_files(fresh), _checked_files(out)
     differing = [
         f"{name}: {'missing' if name not in old else 'not in a redraw' if name not in new else 'differs'}"
@@ -59,7 +59,7 @@ def compare(fresh: Path, out: Path, images: bool = True) -> list[str]:
 
 
 def write_figure(folder: Path, stem: str, rows: Rows, draw: Callable[[], Figure], images: Images) -> None:
-    """The plotted numbers as CSV and the figure in each of the wanted formats beside them; none: the numbers alone."""
+    """Write the plotted numbers as CSV and the figure in each of the wanted formats beside them."""
     write_text(folder / f"{stem}.csv", csv_text(rows))
     if images:
         with matplotlib.rc_context(style.RC):
@@ -67,7 +67,7 @@ def write_figure(folder: Path, stem: str, rows: Rows, draw: Callable[[], Figure]
 
 
 def write_images(figure: Figure, file: Path, images: Images) -> None:
-    """The figure in each of the wanted formats, at `file` with the format's suffix."""
+    """Write the figure in each of the wanted formats, at `file` with the format's suffix."""
     if "png" in images:
         write_png(figure, file.with_name(f"{file.name}.png"))
     if "svg" in images:
@@ -75,7 +75,7 @@ def write_images(figure: Figure, file: Path, images: Images) -> None:
 
 
 def write_png(figure: Figure, file: Path) -> None:
-    """The figure as a small PNG: with a palette, unless a continuous colour scale has more shades than that holds."""
+    """Encode the figure as a small PNG: with a palette, unless a colour scale has more shades than that holds."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
     picture = Image.open(drawn).convert("RGB")
@@ -86,6 +86,7 @@ def write_png(figure: Figure, file: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    r"""Write UTF-8 with "\n" line ends on every system."""
     path.write_text(text, encoding="utf-8", newline="\n")
 
 

@@ -54,7 +54,7 @@ def expert_maps(group: Group) -> list[HeatMap]:
 
 
 def sensitivity_maps(group: Group) -> dict[str, list[HeatMap]]:
-    """{method: a map a task}, each method on one logarithmic scale."""
+    """Return {method: a map a task}, each method on one logarithmic scale."""
     made: dict[str, list[HeatMap]] = {}
     for row in scored_rows(group):
         rows = sensitivity_rows(group, row.label)
@@ -76,7 +76,7 @@ def sensitivity_maps(group: Group) -> dict[str, list[HeatMap]]:
 
 
 def router_maps(group: Group) -> tuple[Table | None, list[HeatMap]]:
-    """(a row a method with routers, a map for each): how unevenly the routers spread the tokens."""
+    """Return (a row a method with routers, a map for each): how unevenly the routers spread the tokens."""
     made, cells = [], []
     for row in group.finished:
         blocks = router_loads(row)

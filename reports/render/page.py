@@ -38,7 +38,7 @@ Links = Mapping[str, str]
 
 
 def page(groups: Sequence[Group], links: Links, columns: Sequence[str] | None = None) -> str:
-    """The whole file. links: {record's key: where its file lies as seen from the page}."""
+    """Render the whole file. links: {record's key: where its file lies as seen from the page}."""
     metrics = [
         {"name": m.name, "label": m.label, "direction": m.direction, "unit": _unit(m.unit)} for m in METRICS
     ]  # fmt: skip
@@ -56,7 +56,7 @@ def page(groups: Sequence[Group], links: Links, columns: Sequence[str] | None = 
 
 
 def _comparison(group: Group, links: Links, columns: Sequence[str], brief: str, title: str) -> dict[str, Any]:
-    """What the template shows of a group: plain data by the name of its section; an empty one is left out."""
+    """Collect what the template shows of a group: plain data by the name of its section; an empty one is left out."""
     rows = _row_links(group, links)
     shown = set(main_tables(group, columns)[0].columns)
     results = full_table(group, columns)
@@ -93,7 +93,7 @@ def _size(group: Group) -> str:
 
 
 def _points(group: Group, links: Links) -> list[dict[str, Any]]:
-    """What the plot draws: a point a finished method, in the units of the tables."""
+    """Collect what the plot draws: a point a finished method, in the units of the tables."""
     rows = _row_links(group, links)
     looks = style.looks((s.row.label, s.row.method) for s in group.summaries if s.row.done)
     points = []

@@ -57,7 +57,7 @@ class Exhibit:
 
 
 def compared(group: Group) -> Group:
-    """The group with one row a method, its ablations left out."""
+    """Return the group with one row a method, its ablations left out."""
     main = usual(group, {row.method for row in group.rows}.difference(roster.names("variant")))
     return replace(main, rows=tuple(replace(row, label=_plain(row)) for row in main.rows))
 
@@ -103,7 +103,7 @@ def draw_paper(
 
 
 def check_paper(groups: Sequence[Group], out: Path, images: bool = True, main_report: str | None = None) -> list[str]:
-    """What differs between `out` and a redraw, one line a file; empty when nothing does. images: have to exist."""
+    """Compare `out` with a redraw: what differs, one line a file; empty when nothing does. images: have to exist."""
     with tempfile.TemporaryDirectory() as temporary:
         fresh = Path(temporary) / "out"
         draw_paper(groups, fresh, (), main_report)
@@ -139,7 +139,7 @@ def _listed(keys: Sequence[str]) -> Raw:
 
 
 def _plain(row: Row) -> str:
-    """The method's name alone for its own row: the other rows of the method are left out."""
+    """Return the method's name alone for its own row: the other rows of the method are left out."""
     return row.label if non_default_settings((row.done or row.failed)[0]) else row.method
 
 

@@ -6,7 +6,7 @@ from reports.analysis import stats
 
 
 def power_text(difference: float, discordance: float, seed_deviation: float, alpha: float, chance: float) -> str:
-    """The answer for a true `difference` in points; discordance in percent, seed_deviation in points.
+    """Answer for a true `difference` in points; discordance in percent, seed_deviation in points.
 
     Raises ValueError for a request that has no answer.
     """

@@ -42,7 +42,7 @@ def with_table(text: str, groups: Sequence[Group], name: str | None = None) -> s
 
 
 def choose(groups: Sequence[Group], name: str | None) -> Group | None:
-    """The named group, else the one with the fewest training documents; None when there is no group at all."""
+    """Return the named group, else the one with the fewest training documents; None when there is no group at all."""
     if name is not None:
         for group in groups:
             if group.name == name:
@@ -61,7 +61,7 @@ def update(path: Path, groups: Sequence[Group], write: bool, name: str | None = 
 
 
 def _main(group: Group) -> Group:
-    """A table that fits the README; a failure is never left out."""
+    """Build a table that fits the README; a failure is never left out."""
     rows = tuple(row for row in group.rows if roster.entry(row.method).in_readme or row.failed)
     return replace(group, rows=rows, ablations=()) if rows else group
 

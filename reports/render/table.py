@@ -16,12 +16,12 @@ from results.table import NOTHING, Table, broken
 def html_table(
     table: Table, links: Mapping[str, str] | None = None, kind: str = "", extra: frozenset[int] = frozenset()
 ) -> str:
-    """A fragment: a region that scrolls sideways with caption and table, and the notes (`table` of parts.html.j2)."""
+    """Render a region that scrolls sideways with caption and table, and the notes (`table` of parts.html.j2)."""
     return html_part("parts.html.j2", "table", table, links or {}, kind, extra)
 
 
 def latex(table: Table, label: str) -> str:
-    """A booktabs table that compiles with packages booktabs and graphicx."""
+    """Render a booktabs table that compiles with packages booktabs and graphicx."""
     alignment = "".join("l" if i in table.text_columns else "r" for i in range(len(table.columns)))
     lines = [" & ".join(map(_tex_heading, table.columns)) + r" \\", r"\midrule"]
     for r, row in enumerate(table.rows):
@@ -73,6 +73,6 @@ def _tex(text: str) -> str:
 
 
 def _ascii(character: str) -> str:
-    """An error message may hold anything; TeX knows few characters by themselves."""
+    """Escape for TeX, which knows few characters by themselves: an error message may hold anything."""
     plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
     return plain if plain.isprintable() and plain else "?"

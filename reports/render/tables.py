@@ -71,7 +71,7 @@ def full_table(group: Group, first: Sequence[str]) -> Table:
 
 
 def compact_table(group: Group) -> Table:
-    """The few columns that fit a README or a wide terminal."""
+    """Return the few columns that fit a README or a wide terminal."""
     summaries = group.summaries
     return method_table(group, summaries, compact_columns(summaries), "", compact_notes(group, summaries), compact=True)
 
@@ -129,11 +129,12 @@ def paired_table(group: Group) -> tuple[list[Table], list[dict[str, Any]]]:
 
 
 def compact_columns(summaries: Sequence[Summary]) -> list[str]:
-    """The compact columns; unlike the others, those of `MEASURED` are left out where no row has one."""
+    """Return the compact columns; unlike the others, those of `MEASURED` are left out where no row has one."""
     return [c for c in COMPACT if c not in MEASURED or any(s.metrics[c] is not None for s in summaries)]
 
 
 def compact_notes(group: Group, summaries: Sequence[Summary]) -> tuple[str, ...]:
+    """Say which methods failed, and what belongs below a table of accuracies."""
     failures = tuple(f"{s.row.label}: {s.note}." for s in summaries if s.note)
     return (*failures, *accuracy_notes(group, summaries))
 
@@ -177,12 +178,12 @@ def method_table(
 
 
 def short(group: Group, table: Table) -> Table:
-    """The table without the group's title, where that stands above already."""
+    """Return the table without the group's title, where that stands above already."""
     return replace(table, title=table.title.removesuffix(f": {group.title}"))
 
 
 def captioned(group: Group, table: Table) -> Table:
-    """The table with the group's title, where it stands alone."""
+    """Return the table with the group's title, where it stands alone."""
     return replace(table, title=f"{table.title}: {group.title}" if table.title else group.title)
 
 

@@ -39,13 +39,13 @@ def as_markdown(name: str, **values: Any) -> str:
 
 
 def link(text: str, url: str) -> Raw:
-    """A link whose address holds nothing but a relative path."""
+    """Make a link whose address holds nothing but a relative path."""
     shown = re.sub(r"(?<!\\)[\[\]]", r"\\\g<0>", escape_markdown(text))
     return Raw(f"[{shown}]({quote(url, safe='/#._-~')})")
 
 
 def code(text: str) -> Raw:
-    """A span of code; a backtick would end it."""
+    """Make a span of code; a backtick would end it."""
     return Raw(f"`{' '.join(str(text).split()).replace('`', chr(39))}`")
 
 

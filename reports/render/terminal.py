@@ -17,7 +17,7 @@ from results.table import Table, terminal_table, terminal_width
 
 
 def terminal(records: Sequence[Record], width: int = 200, bold: bool = True) -> RenderableType:
-    """The end of a run: a compact table a group, in two parts where the terminal is narrow.
+    """Print the end of a run: a compact table a group, in two parts where the terminal is narrow.
 
     bold: whether what it is printed on shows bold; the best has an asterisk behind it where not.
     """
@@ -52,7 +52,7 @@ def terminal(records: Sequence[Record], width: int = 200, bold: bool = True) -> 
 
 
 def starred(table: Table) -> Table:
-    """The table with an asterisk behind each bold cell, in its notes too."""
+    """Mark each bold cell with an asterisk behind it, in the table's notes too."""
     rows = tuple(
         tuple(f"{cell} *" if (r, i) in table.bold else cell for i, cell in enumerate(row))
         for r, row in enumerate(table.rows)

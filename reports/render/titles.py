@@ -10,12 +10,12 @@ from reports.analysis.groups import Group
 
 
 def distinct_titles(groups: Sequence[Group]) -> dict[str, str]:
-    """{group's name: its title, with what its folder's name adds where several groups have one title}."""
+    """Return {group's name: its title, with what its folder's name adds where several groups have one title}."""
     return _distinct({g.name: g.title for g in groups})
 
 
 def brief_titles(groups: Sequence[Group]) -> dict[str, str]:
-    """{group's name: what tells it from the other groups}; the suite always stands in front."""
+    """Return {group's name: what tells it from the other groups}; the suite always stands in front."""
     parts = {g.name: g.title.split(", ") for g in groups}
     shared = set.intersection(*map(set, parts.values())) if len(groups) > 1 else set()
     return _distinct(
@@ -24,7 +24,7 @@ def brief_titles(groups: Sequence[Group]) -> dict[str, str]:
 
 
 def by_information(groups: Sequence[Group]) -> list[Group]:
-    """The comparison that says most first: training is told from none, and many documents and seeds were evaluated."""
+    """Sort the comparison that says most first: training told from none, many documents and seeds."""
     return sorted(groups, key=lambda g: (not training_shows(g), -documents(g) * seeds(g), g.name))
 
 
@@ -39,12 +39,12 @@ def training_shows(group: Group) -> bool:
 
 
 def documents(group: Group) -> int:
-    """Evaluated documents over all tasks; 0 with nothing finished."""
+    """Count evaluated documents over all tasks; 0 with nothing finished."""
     return sum(len(group.finished[0].outcomes(task)) for task in group.tasks) if group.finished else 0
 
 
 def seeds(group: Group) -> int:
-    """The largest number of seeds of a method."""
+    """Return the largest number of seeds of a method."""
     return max((len(row.seeds) for row in group.finished), default=0)
 
 

@@ -74,7 +74,7 @@ def check(
     images: bool = True,
     studies: str = "studies",
 ) -> list[str]:
-    """What differs between `out` and a redraw, one line a file; empty when nothing does. images: as for `compare`."""
+    """Compare `out` with a redraw: what differs, one line a file; empty when nothing does. images: as for `compare`."""
     with tempfile.TemporaryDirectory() as temporary:
         fresh = Path(temporary) / "out"
         draw(groups, fresh, columns, (), links, stability, studies)

@@ -98,7 +98,7 @@ def test_mola_keeps_its_shape_under_a_budget(shape):
 
 
 def test_mola_refuses_an_unknown_shape_and_a_total_that_layers_cannot_share():
-    with pytest.raises(ValueError, match="unknown shape of mola 'pyramid'; known: .*inverted-triangle"):
+    with pytest.raises(ValueError, match=r"unknown shape of mola 'pyramid'; known: .*inverted-triangle"):
         Mola(shape="pyramid")
     with pytest.raises(ValueError, match="nearest possible: 833 or 840"):
         Mola(total_experts=839).allocate(llama(**EMBEDDED), {})
@@ -229,7 +229,7 @@ def test_eva_measures_the_same_under_every_seed_and_leaves_the_generator_alone(t
 
 
 def test_eva_refuses_more_than_its_components_can_give():
-    with pytest.raises(ValueError, match="mean_experts 9.0 is above max_experts 8"):
+    with pytest.raises(ValueError, match=r"mean_experts 9.0 is above max_experts 8"):
         EvaExperts(mean_experts=9.0)
 
 
@@ -382,7 +382,7 @@ def test_every_mixture_can_have_the_same_number_of_experts(name, monkeypatch):
 def test_smoe_mlp_refuses_more_experts_than_its_blocks_can_be_voted(monkeypatch):
     model, shapes, _ = measured_at_random(monkeypatch, EMBEDDED)
     (method,) = match.sized([registry.methods()["smoe-mlp"]()], "experts", shapes)
-    with pytest.raises(ValueError, match="840 experts are impossible .* nearest possible: total 720"):
+    with pytest.raises(ValueError, match=r"840 experts are impossible .* nearest possible: total 720"):
         method.check(model, TASKS, 20)
 
 

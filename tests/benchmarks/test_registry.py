@@ -66,13 +66,13 @@ def test_folders_may_hold_files_of_one_name(folder, tmp_path_factory, monkeypatc
 
 def test_a_folder_that_does_not_exist_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("SMOE_METHODS", str(tmp_path / "absent"))
-    with pytest.raises(ValueError, match="SMOE_METHODS: no folder .*absent"):
+    with pytest.raises(ValueError, match=r"SMOE_METHODS: no folder .*absent"):
         registry.methods()
 
 
 def test_two_contestants_of_one_name_are_an_error(folder):
     (folder / "again.py").write_text(METHOD.format(name="lora"))
-    with pytest.raises(ValueError, match="two entries are named 'lora'; the second is in .*again"):
+    with pytest.raises(ValueError, match=r"two entries are named 'lora'; the second is in .*again"):
         registry.methods()
 
 

@@ -30,9 +30,29 @@ from results.store import Store
 from smoe import sensitivity
 
 __all__ = [
-    "GENERATE", "LocalProcesses", "SMALL", "Store", "byte_tokenizer", "collate", "encode", "fingerprint", "llama",
-    "load_model", "load_records", "make_groups", "model", "parse_methods", "rows", "run", "sensitivity", "sources",
-    "specs", "task", "task_objects", "training_docs", "training_pairs",
+    "GENERATE",
+    "SMALL",
+    "LocalProcesses",
+    "Store",
+    "byte_tokenizer",
+    "collate",
+    "encode",
+    "fingerprint",
+    "llama",
+    "load_model",
+    "load_records",
+    "make_groups",
+    "model",
+    "parse_methods",
+    "rows",
+    "run",
+    "sensitivity",
+    "sources",
+    "specs",
+    "task",
+    "task_objects",
+    "training_docs",
+    "training_pairs",
 ]  # fmt: skip
 
 TASK = """task: t

@@ -110,7 +110,7 @@ def test_measurements_that_are_no_records_are_drawn_in_or_beside_the_report_and_
 
 def test_two_redraws_give_equal_bytes_images_included(tmp_path):
     (group,) = make_groups(make_run(["lora", "lora-smoe"], layers=2))
-    (stem, (_, draw_it)), *_ = figures(group).items()
+    (_, (_, draw_it)), *_ = figures(group).items()
     for name in "ab":
         with matplotlib.rc_context(style.RC):
             draw_it().savefig(tmp_path / f"{name}.svg", metadata={"Date": None})

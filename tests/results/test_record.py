@@ -209,7 +209,7 @@ def test_an_accuracy_is_the_mean_of_its_outcomes_or_refused(outcomes, value, met
     if 0 <= value <= 1 and abs(sum(outcomes) / len(outcomes) - value) <= MEAN_TOLERANCE:
         record.check()
     else:
-        with pytest.raises(RecordError, match="scores.a.value"):
+        with pytest.raises(RecordError, match=r"scores.a.value"):
             record.check()
 
 

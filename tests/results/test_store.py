@@ -121,7 +121,7 @@ KEY = "commonsense--tiny--lora--s0--0123abcd"
 def test_rubbish_is_passed_over_without_a_crash(store, content):
     store.folder.mkdir()
     (store.folder / f"{KEY}.json").write_bytes(content)
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="is passed over"):
         assert store.all() == []
     with pytest.raises(RecordError):
         read(store.folder / f"{KEY}.json")
@@ -156,7 +156,7 @@ def test_a_record_of_schema_1_is_listed_and_loaded_but_never_answers_a_new_spec(
     assert store.find(record.spec) is None
     spec = dataclasses.replace(record.spec)
     (store.folder / file.name).rename(store.path(spec.key))  # not even under the key that its spec has today
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="is passed over"):
         assert store.find(spec) is None
     with pytest.raises(RecordError, match="stays as it was written"):
         store.save(record)
@@ -199,7 +199,7 @@ def test_a_full_disk_leaves_the_earlier_record_and_no_rubbish(store, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(results.store.os, call, full)
-    with pytest.raises(StoreError, match="No space left.*--out"):
+    with pytest.raises(StoreError, match=r"No space left.*--out"):
         store.save(dataclasses.replace(record, facts={"new": 1}))
     monkeypatch.undo()
     assert path.read_bytes() == before

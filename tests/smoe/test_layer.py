@@ -143,7 +143,7 @@ def test_output_keeps_the_base_dtype_under_bf16_and_autocast():
 
 
 def test_bf16_layer_is_close_to_its_fp32_self():
-    model, layer = wrapped(dtype=torch.float32, num_experts=4)
+    model, _ = wrapped(dtype=torch.float32, num_experts=4)
     x = torch.randn(64, I)
     exact = model(x)
     rounded = model.to(torch.bfloat16)(x.bfloat16()).float()

@@ -361,7 +361,7 @@ def test_artefact_survives_saving_and_refuses_other_files(tmp_path):
 def test_a_sample_without_an_answer_is_refused_with_its_task():
     batch = batched(drawn_samples(), 2)[0]
     batch["labels"][1] = -100
-    with pytest.raises(ValueError, match="piqa: sample 1 .* no answer token"):
+    with pytest.raises(ValueError, match=r"piqa: sample 1 .* no answer token"):
         sensitivity(tiny("llama"), {"piqa": [batch]})
 
 
@@ -373,7 +373,7 @@ def test_fused_experts_are_refused_by_name():
 
 
 def test_an_unknown_target_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="'query' matches no module; linear layers of this model: .*q_proj"):
+    with pytest.raises(ValueError, match=r"'query' matches no module; linear layers of this model: .*q_proj"):
         find_blocks(tiny("llama"), ["q_proj", "query"])
 
 
@@ -381,7 +381,7 @@ def test_tied_blocks_are_refused():
     model = tiny("llama")
     first, second = (layer.self_attn for layer in model.model.layers)
     second.q_proj.weight = first.q_proj.weight
-    with pytest.raises(ValueError, match="layers.0.self_attn.q_proj and model.layers.1.self_attn.q_proj share"):
+    with pytest.raises(ValueError, match=r"layers.0.self_attn.q_proj and model.layers.1.self_attn.q_proj share"):
         sensitivity(model, {"t": batched(drawn_samples(), 2)})
 
 

@@ -36,8 +36,10 @@ def test_near_duplicates_are_all_pairs_of_a_jaccard_similarity_and_what_they_are
     texts = []
     for _ in range(12):  # a text, and copies in which more and more words are others
         words = [f"w{rng.randrange(500)}" for _ in range(60)]
-        for changes in (0, 1, 2, 4, 8):
-            texts.append(" ".join(f"x{i}" if i in rng.sample(range(60), changes) else w for i, w in enumerate(words)))
+        texts.extend(
+            " ".join(f"x{i}" if i in rng.sample(range(60), changes) else w for i, w in enumerate(words))
+            for changes in (0, 1, 2, 4, 8)
+        )
     texts += ["few words", "few words", "few", ""]
     numbers = list(range(len(texts)))
     for i, j in itertools.combinations(range(len(texts)), 2):

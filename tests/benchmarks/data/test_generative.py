@@ -113,7 +113,7 @@ def test_the_instructions_of_the_other_tasks_are_spelled_out(tasks, splits, name
 
 def test_documents_are_those_of_the_other_protocol(splits, tasks):
     for name, task in task_objects(splits).items():
-        assert [d for d in splits[name]["evaluate"]] == list(tasks[name].eval_docs)
+        assert list(splits[name]["evaluate"]) == list(tasks[name].eval_docs)
         assert len(training_docs(task)) == len(training_docs(tasks[name]))
 
 

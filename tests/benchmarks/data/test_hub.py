@@ -290,12 +290,12 @@ def test_the_state_of_every_data_set_is_part_of_the_spec_and_of_its_key(copies):
 
 
 def test_a_copy_in_another_state_than_the_pinned_one_is_refused(copies):
-    with pytest.raises(ValueError, match="allenai/sciq: the copy in SMOE_HUB is sha256:.*, not 0123abc"):
+    with pytest.raises(ValueError, match=r"allenai/sciq: the copy in SMOE_HUB is sha256:.*, not 0123abc"):
         sources.revisions("hub", ("sciq",), {"allenai/sciq": "0123abc"})
 
 
 def test_a_hub_out_of_reach_is_answered_with_what_works_without_it(offline):
-    with pytest.raises(ValueError, match="allenai/sciq cannot be had from the hub .*embedded.*SMOE_HUB.*--revision"):
+    with pytest.raises(ValueError, match=r"allenai/sciq cannot be had from the hub .*embedded.*SMOE_HUB.*--revision"):
         sources.revisions("hub", ("sciq",), {})
     with pytest.raises(ValueError, match="allenai/sciq cannot be had from the hub"):
         sources.splits("hub", ("sciq",), revisions={"allenai/sciq": "0123abc"})

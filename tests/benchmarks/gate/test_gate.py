@@ -104,7 +104,7 @@ def test_a_costlier_phase_counts_when_a_second_session_finds_it_too(command, rep
 
 
 def test_a_changed_answer_fails_beside_the_baseline_and_warns_against_its_committed_numbers(command, repository):
-    _, old, new = repository
+    _, old, _ = repository
 
     def here(commit):
         return records(commit) if commit == old else [answered_otherwise(r) for r in records(commit)]
@@ -137,7 +137,7 @@ def test_a_regression_is_found_on_either_machine(command, repository):
 
 def test_what_differs_on_one_and_the_same_machine_is_refused(command, repository):
     """Another version of a library is the same on both sides; other documents are not, and no baseline can help."""
-    _, old, new = repository
+    _, old, _ = repository
 
     def here(commit):
         found = records(commit)

@@ -37,7 +37,7 @@ def sample(*loglikelihoods, label=0, digest="0"):
 
 @pytest.mark.parametrize("bad", [math.nan, -math.inf, math.inf])
 def test_a_log_likelihood_that_is_not_finite_is_refused_with_its_document(bad):
-    with pytest.raises(FloatingPointError, match="document 1: log-likelihoods .* are not finite"):
+    with pytest.raises(FloatingPointError, match=r"document 1: log-likelihoods .* are not finite"):
         score("acc", RESULTS, [sample(-1.0, -2.0), sample(-1.0, bad)], task())
 
 

@@ -82,7 +82,7 @@ def gradients_of_a_step(method, parts, monkeypatch):
         )
 
     monkeypatch.setattr(torch.optim.AdamW, "step", note)
-    losses, tokens = loop.train(
+    losses, _tokens = loop.train(
         model, method, [(parts, 54)], total_steps=1, learning_rate=1e-3, warmup_fraction=0.0, weight_decay=0.0, seed=0
     )
     return seen, losses

@@ -26,7 +26,7 @@ def test_a_file_is_verified_by_its_whole_content(tmp_path):
     right = hashlib.sha256(b"abc").hexdigest()
     assert assets.verified(file, right) == file
     file.write_bytes(b"abd")
-    with pytest.raises(assets.AssetError, match="f.bin has been altered"):
+    with pytest.raises(assets.AssetError, match=r"f.bin has been altered"):
         assets.verified(file, right)
 
 

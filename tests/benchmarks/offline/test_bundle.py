@@ -160,12 +160,12 @@ def test_a_file_larger_than_its_manifest_says_is_refused_before_it_is_written(pa
     manifest = json.loads((packed / bundle.MANIFEST).read_text())
     manifest["files"][1]["bytes"] -= 1
     (packed / bundle.MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(BundleError, match="where bundle.json says"):
+    with pytest.raises(BundleError, match=r"where bundle.json says"):
         bundle.unpack(packed, tmp_path / "out")
 
 
 def test_a_folder_without_a_bundle_is_refused_by_name(tmp_path):
-    with pytest.raises(BundleError, match="holds no readable bundle.json"):
+    with pytest.raises(BundleError, match=r"holds no readable bundle.json"):
         bundle.read(tmp_path)
     (tmp_path / bundle.MANIFEST).write_text("{}")
     with pytest.raises(BundleError, match="not of the format"):

@@ -105,5 +105,5 @@ def test_a_name_that_is_taken_and_a_folder_without_tasks_are_refused(own, monkey
         asked("boolq")
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv(OWN, str(tmp_path / "empty"))
-    with pytest.raises(ValueError, match="no task file .* in .*empty"):
+    with pytest.raises(ValueError, match=r"no task file .* in .*empty"):
         asked("opposites")

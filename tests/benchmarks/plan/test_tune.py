@@ -27,7 +27,7 @@ RATES = (1e-4, 1e-3)
 def test_rates_are_read_in_order_and_refused_by_name():
     assert tune.parse_rates("1e-3,1e-4, 3e-4") == (1e-4, 3e-4, 1e-3)
     for text in ("1e-3", "1e-3,1e-3", "1e-3,0", "1e-3,nan", "fast,slow", ""):
-        with pytest.raises(ValueError, match="tune-lr .*1e-4,3e-4,1e-3"):
+        with pytest.raises(ValueError, match=r"tune-lr .*1e-4,3e-4,1e-3"):
             tune.parse_rates(text)
 
 

@@ -106,7 +106,9 @@ def test_the_simulated_error_of_the_models_interval_explodes_with_the_seeds_and_
 @pytest.mark.parametrize("seeds", simulate.SEEDS)
 @pytest.mark.parametrize("deviation", simulate.DEVIATIONS)
 def test_false_findings_about_methods_are_as_rare_as_promised(documents, seeds, deviation):
-    """At least 2,000 replicates: Monte Carlo error 0.5 points. Holm is conservative where the five pairs share a noisy
-    reference and few documents, so a family has no lower bound."""
+    """Monte Carlo error of 2,000 replicates: 0.5 points.
+
+    Holm is conservative where the five pairs share a noisy reference and few documents: a family has no lower bound.
+    """
     rates = simulate.rates(documents, seeds, deviation, 0.0, replicates=2000)
     assert 0.025 < rates.method < 0.08 and rates.method_family < 0.08

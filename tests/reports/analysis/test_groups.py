@@ -25,7 +25,7 @@ def test_one_run_is_one_group_in_the_house_order():
 
 
 @pytest.mark.parametrize(
-    "field, other",
+    ("field", "other"),
     [
         ("dtype", make_record("molora", dtype="float32")),
         ("device_name", make_record("molora", env={"cpu_model": "Another CPU"})),

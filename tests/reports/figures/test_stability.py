@@ -82,5 +82,5 @@ def test_a_measurement_survives_writing_and_reading(tmp_path):
 
 def test_a_file_that_is_none_is_named(tmp_path):
     (tmp_path / "half.json").write_text('{"schema": 1, "suite": "commonsense"')
-    with pytest.raises(RecordError, match="half.json is no stability measurement"):
+    with pytest.raises(RecordError, match=r"half.json is no stability measurement"):
         load_stability(tmp_path)

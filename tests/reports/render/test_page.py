@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def test_the_page_is_one_file_whose_markup_holds_and_that_names_no_other_place()
     targets = {value[1:] for value in found.values("href") if value.startswith("#")}
     assert targets <= set(found.values("id"))
     headings = [int(tag[1]) for tag, _ in found.found if re.fullmatch("h[1-6]", tag)]
-    assert headings[0] == 1 and all(b - a <= 1 for a, b in zip(headings, headings[1:], strict=False))
+    assert headings[0] == 1 and all(b - a <= 1 for a, b in pairwise(headings))
 
 
 def test_a_redraw_gives_the_same_bytes_and_check_sees_an_edit(tmp_path):
