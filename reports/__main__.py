@@ -39,7 +39,9 @@ from reports.options import (
 from results.adapters import joined
 from results.record import Record
 from results.store import RECORDS, Store
+from results.table import terminal_table
 
+WIDE = 170  # columns of tables that do not fold
 app = typer.Typer(help="Tables and figures from records alone.", add_completion=False, no_args_is_help=False)
 
 
@@ -268,14 +270,31 @@ def power(
     seed_deviation: Annotated[float, typer.Option(help="Standard deviation over seeds, in points.")] = 0.8,
     alpha: Annotated[float, typer.Option(help="Size of the two-sided test.")] = stats.ALPHA,
     chance: Annotated[float, typer.Option("--power", help="Wanted chance of finding it.")] = stats.POWER,
+    records: Annotated[
+        Path | None, typer.Option(help="Instead: what the comparisons of these records could have found, by measure.")
+    ] = None,
 ) -> None:
-    """How many documents and seeds a claim of this size needs."""
-    from reports.render.power import power_text
+    """Say how many documents and seeds a claim of this size needs, or what records could have found."""
+    from reports.render.power import detectable_table, power_text
 
+    if records is not None:
+        groups = load_groups([records], None, [], [], True)
+        tables = [terminal_table(detectable_table(group)) for group in groups if group.judged]
+        return Console(width=WIDE).print(*(tables or ["No two finished methods to compare."]))
     try:
         print(power_text(difference, discordance, seed_deviation, alpha, chance))
     except ValueError as error:
         refuse(str(error))
+
+
+@app.command()
+def simulate(
+    replicates: Annotated[int, typer.Option(min=1, help="Simulated evaluations of each cell.")] = 2000,
+) -> None:
+    """Simulate how often each test finds a difference that is not there, and one that is."""
+    from reports.render.power import simulation_table
+
+    Console(width=WIDE).print(terminal_table(simulation_table(replicates)))
 
 
 if __name__ == "__main__":

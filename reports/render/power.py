@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from reports.analysis import stats
+import statistics
+
+from reports.analysis import simulate, stats
+from reports.analysis.groups import Group
+from results.table import Table
 
 
 def power_text(difference: float, discordance: float, seed_deviation: float, alpha: float, chance: float) -> str:
@@ -32,3 +36,37 @@ def power_text(difference: float, discordance: float, seed_deviation: float, alp
         text = "no number of documents is enough" if needed is None else f"{needed:>9,} documents"
         lines.append(f"  with {seeds:>4} of each              {text}")
     return "\n".join(lines)
+
+
+def detectable_table(group: Group) -> Table:
+    """Lay out the smallest true difference that each measure's tests of these records find with power 80%."""
+    rows = []
+    for by_measure in group.judged:
+        for judged in by_measure.values():
+            sizes = [j.measure.scale * j.detectable for j in judged if j.detectable is not None]
+            if sizes:
+                measure, form = judged[0].measure, judged[0].measure.format.replace("+z", "")
+                about = "these models" if any(j.about_models for j in judged) else "the method"
+                numbers = (f"{x:{form}}" for x in (min(sizes), statistics.median(sizes), max(sizes)))
+                rows.append((judged[0].reference.label, measure.label, measure.unit, about, *numbers))
+    columns = ("Against", "Measure", "Unit", "About", "Smallest", "Median", "Largest")
+    return Table(group.title, columns, tuple(rows), frozenset(range(4)))
+
+
+def simulation_table(replicates: int) -> Table:
+    """Simulate the grid of reports/analysis/simulate.py and lay out the shares of rejections in percent."""
+    cells = {(r.documents, r.seeds, r.deviation, r.effect): r for r in simulate.grid(replicates)}
+    rows = []
+    for documents, seeds, deviation in dict.fromkeys(key[:3] for key in cells):
+        null = cells[documents, seeds, deviation, 0.0]
+        found = (cells[documents, seeds, deviation, effect].method for effect in simulate.EFFECTS)
+        shares = (null.models, null.models_family, null.method, null.method_family, *found)
+        rows.append((f"{documents:,}", str(seeds), f"{deviation:g}", *(f"{100 * share:.1f}" for share in shares)))
+    power = (f"Method, finds {effect:g} points" for effect in simulate.EFFECTS)
+    columns = ("Documents", "Seeds", "SD over seeds", "Models, false", "Models, false of 5", "Method, false",
+               "Method, false of 5", *power)  # fmt: skip
+    notes = (
+        f"Percent of {replicates:,} simulated evaluations of six methods in which a test at 5% rejects. Models: over "
+        "documents alone. Method: over documents and seeds. Of 5: at least one of five pairs, Holm-adjusted.",
+    )
+    return Table("Simulated tests", columns, tuple(rows), frozenset(), notes=notes)
