@@ -36,8 +36,7 @@ from results.spec import RecordError
 from results.store import StoreError, publish, record_files
 
 BASELINE = ROOT / "results" / "records" / "baseline"
-# --allocator: what --malloc was called, which the commit of an earlier baseline knows
-SIZE = ("--suite", "commonsense", "--train-documents", "32", "--limit", "2", "--allocator", "mapped")
+SIZE = ("--suite", "commonsense", "--train-documents", "32", "--limit", "2", "--malloc", "mapped")
 RUNS = (SIZE, (*SIZE, "--protocol", "generative", "--model", "tiny", "--methods", "frozen,lora,lora-smoe"))
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
