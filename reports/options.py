@@ -63,7 +63,7 @@ def load_groups(
 
 def load_measured_stability(folders: list[Path]) -> list[Stability]:
     """Return the committed measurements for the committed records; for others those in a folder below."""
-    from reports.figures.stability import load_stability
+    from reports.analysis.stability import load_stability
 
     own = [STABILITY if folder.resolve() == RECORDS else folder / STABILITY.name for folder in folders]
     try:

@@ -9,11 +9,11 @@ for models that were not run are arithmetic alone.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from reports import roster
 from reports.analysis import arithmetic
@@ -23,6 +23,8 @@ from results.metrics import phase_peak_bytes
 from results.record import Record
 
 PHASES = ("allocate", "train", "evaluate")
+AXES = ("width", "layers", "length", "rank", "experts", "probe")
+MEASURES = ["seconds", "memory", "operations", "bytes"]
 NARROW = "random:llama:"  # the model whose width and depth are varied
 FEWEST = 3  # points of a law
 LARGE: Mapping[str, Shape] = {
@@ -61,11 +63,11 @@ class Law:
 def axes_of(record: Record) -> dict[str, float]:
     """Return the value of a record on every axis that its method has."""
     values, shape = record.spec.hyperparameters, record.facts["shape"]
-    found = {"width": shape["width"], "layers": shape["layers"], "length": record.spec.max_length}
+    place = {"width": shape["width"], "layers": shape["layers"], "length": record.spec.max_length}
     for axis, names in (("rank", ("target_r", "r")), ("experts", ("num_experts", "mean_experts"))):
         if (value := next((values[n] for n in names if values.get(n) is not None), None)) is not None:
-            found[axis] = value
-    return {**found, "probe": record.spec.probe_documents} if "sensitivity" in record.facts else found
+            place[axis] = value
+    return {**place, "probe": record.spec.probe_documents} if "sensitivity" in record.facts else place
 
 
 def require_comparable(records: Sequence[Record]) -> None:
@@ -82,27 +84,53 @@ def laws(records: Sequence[Record]) -> list[Law]:
     if not records:
         raise ValueError("no finished cost record; python -m benchmarks.studies.cost makes them")
     require_comparable(records)
-    found = []
-    families = {(_published(r), r.spec.method) for r in records}
-    for model, method in sorted(families, key=lambda f: (f[0], roster.rank(f[1]))):
-        mine = [(axes_of(r), r) for r in records if (_published(r), r.spec.method) == (model, method)]
-        names = mine[0][0]
-        base = {axis: Counter(axes[axis] for axes, _ in mine).most_common(1)[0][0] for axis in names}
-        for axis in names:
-            line = [(axes[axis], r) for axes, r in mine if all(axes[a] == base[a] for a in names if a != axis)]
-            found += [law for phase in PHASES if (law := _law(model, method, phase, axis, line)) is not None]
-    return found
+    jobs = cost_frame(records)
+    made = []
+    for (model, method), family in sorted(
+        jobs.groupby(["model", "method"]), key=lambda f: (f[0][0], roster.rank(f[0][1]))
+    ):
+        axes = [axis for axis in AXES if family[axis].notna().any()]
+        base = family[axes].mode().iloc[0]  # the value that most jobs have; of several as frequent ones the smallest
+        for axis in axes:
+            others = [a for a in axes if a != axis]
+            line = family[(family[others] == base[others]).all(axis=1)]
+            means = line.groupby(["phase", axis])[MEASURES].mean()
+            made += [law for phase in PHASES if (law := _law(model, method, phase, axis, means.loc[phase])) is not None]
+    return made
 
 
-def _law(model: str, method: str, phase: str, axis: str, line: Sequence[tuple[float, Record]]) -> Law | None:
-    seconds = _means(line, lambda r: r.costs[phase].wall_seconds)
+def cost_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """Return a row a record and phase: its value on each axis, what was measured and what was counted.
+
+    seconds; memory: bytes above the loaded model; operations; bytes: as counted, of training alone. NaN for an axis
+    that the method does not have and for what was not measured or cannot be counted.
+    """
+    rows = []
+    for record in records:
+        identity = {"model": _published(record), "method": record.spec.method, **axes_of(record)}
+        operations = arithmetic.expected(record) or {}
+        rows += [
+            {
+                **identity,
+                "phase": phase,
+                "seconds": record.costs[phase].wall_seconds,
+                "memory": _above_load(record, phase),
+                "operations": operations.get(phase),
+                "bytes": arithmetic.expected_bytes(record) if phase == "train" else None,
+            }
+            for phase in PHASES
+        ]
+    frame = pd.DataFrame(rows, columns=pd.Index(["model", "method", "phase", *AXES, *MEASURES]))
+    return frame.astype(dict.fromkeys([*AXES, *MEASURES], float))
+
+
+def _law(model: str, method: str, phase: str, axis: str, means: pd.DataFrame) -> Law | None:
+    """Fit one law. means: a row a value of the axis, repeats averaged, with columns `MEASURES`."""
+    seconds, memory, operations, counted = (_points(means[measure]) for measure in MEASURES)
     if len(seconds) < FEWEST or min(y for _, y in seconds) < 1e-3:  # too short to be anything but noise
         return None
-    operations = _means(line, lambda r: (arithmetic.expected(r) or {}).get(phase))
     moves = len(operations) == len(seconds) and min(y for _, y in operations) > 0
-    memory = _means(line, lambda r: _above_load(r, phase))
     slope, intercept = linear(memory) if len(memory) >= FEWEST else (None, None)
-    counted = _means(line, arithmetic.expected_bytes) if phase == "train" else []
     expected_slope = linear(counted)[0] if len(counted) == len(memory) >= FEWEST else None
     exponent, stderr = power(seconds)
     expected = power(operations)[0] if moves else None
@@ -110,6 +138,10 @@ def _law(model: str, method: str, phase: str, axis: str, line: Sequence[tuple[fl
         model, method, phase, axis, tuple(seconds), tuple(memory), exponent, stderr, expected, slope, intercept,
         expected_slope,
     )  # fmt: skip
+
+
+def _points(values: pd.Series) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in values.dropna().items()]
 
 
 def _published(record: Record) -> str:
@@ -159,16 +191,6 @@ def predictions() -> list[dict[str, str | float]]:
                     }
                 )
     return rows
-
-
-def _means(
-    line: Sequence[tuple[float, Record]], measured: Callable[[Record], float | None]
-) -> list[tuple[float, float]]:
-    values: dict[float, list[float]] = {}
-    for x, record in line:
-        if (y := measured(record)) is not None:
-            values.setdefault(float(x), []).append(float(y))
-    return [(x, float(np.mean(ys))) for x, ys in sorted(values.items())]
 
 
 def _above_load(record: Record, phase: str) -> float | None:

@@ -18,7 +18,7 @@ from reports.figures.canvas import new_figure
 def draw_cost(laws: Sequence[Law], phase: str, what: str) -> Figure | None:
     """Draw what a phase takes, "seconds" or "memory", against every axis, both logarithmic; None without a point."""
     measured = [(law, law.points if what == "seconds" else law.memory) for law in laws if law.phase == phase]
-    mine = [(law, own) for law, points in measured if (own := [(x, y) for x, y in points if y > 0])]
+    mine = [(law, shown) for law, points in measured if (shown := [(x, y) for x, y in points if y > 0])]
     axes = list(dict.fromkeys(law.axis for law, _ in mine))
     if not axes:
         return None

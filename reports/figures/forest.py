@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -10,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from reports.analysis import stats
 from reports.analysis.groups import Group
 from reports.figures import style
-from reports.figures.canvas import Rows, in_order, method_axis, new_figure, size
+from reports.figures.canvas import Rows, method_axis, new_figure, size
 
 
 def forest_rows(group: Group) -> Rows:
@@ -29,16 +30,17 @@ def forest_rows(group: Group) -> Rows:
 def draw_forest(rows: Rows, title: str) -> Figure:
     """Draw a panel a reference, all on one scale; filled marks are significant after Holm's adjustment."""
     names = list(dict.fromkeys(r["reference"] for r in rows))
-    methods = sorted(in_order(rows), key=lambda m: next(r["order"] for r in rows if r["method"] == m))
+    differences = pd.DataFrame(rows)
+    methods = list(differences.sort_values("order")["method"].unique())
     figure, axes = new_figure(7.4, 1.5 + 0.29 * len(methods), columns=len(names), share_x=True, share_y=True)
     looks = style.looks({r["method"]: r["family"] for r in rows}.items())
     for ax, name in zip(np.atleast_1d(axes), names, strict=True):
         ax.axvline(0, color="#333333", linewidth=0.9)
-        for r in [r for r in rows if r["reference"] == name]:
+        for r in differences[differences["reference"] == name].to_dict("records"):
             y, look = methods.index(r["method"]), looks[r["method"]]
-            if r["low"] is not None:
+            if pd.notna(r["low"]):
                 ax.plot([100 * r["low"], 100 * r["high"]], [y, y], color=look["color"], linewidth=1.6)
-            sure = r["p_holm"] is not None and r["p_holm"] < stats.ALPHA
+            sure = pd.notna(r["p_holm"]) and r["p_holm"] < stats.ALPHA
             ax.plot(
                 100 * r["difference"], y, marker=look["marker"], color=look["color"], markersize=size(look, 7),
                 markerfacecolor=look["color"] if sure else "white",

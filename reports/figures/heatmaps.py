@@ -7,11 +7,12 @@ the last word the projection), so any model with numbered layers can be drawn.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.colors import BoundaryNorm, LogNorm
 from matplotlib.figure import Figure
 
@@ -41,13 +42,13 @@ def sensitivity_rows(group: Group, label: str) -> Rows:
 def scored_rows(group: Group) -> list[Row]:
     """Return the rows with sensitivities; of several that measured the very same ones the first."""
     seen: list[dict[str, Any]] = []
-    found = []
+    scored = []
     for row in group.finished:
         facts = _facts(group, row.label, "sensitivity")
         if facts and facts not in seen:
             seen.append(facts)
-            found.append(row)
-    return found
+            scored.append(row)
+    return scored
 
 
 def expert_rows(group: Group) -> Rows:
@@ -89,22 +90,22 @@ def draw_counts(rows: Rows, title: str, fact: str = "experts") -> Figure:
 
 def maps(group: Group) -> dict[str, tuple[Rows, Callable[[], Figure]]]:
     """{file stem: (plotted rows, how to draw them)}."""
-    found: dict[str, tuple[Rows, Callable[[], Figure]]] = {}
+    drawn: dict[str, tuple[Rows, Callable[[], Figure]]] = {}
 
     def sensitivity(label: str, stem: str) -> None:
         rows = sensitivity_rows(group, label)
         if rows:
-            found[stem] = (rows, lambda: draw_sensitivity(rows, f"Sensitivity by task, layer and projection: {label}"))
+            drawn[stem] = (rows, lambda: draw_sensitivity(rows, f"Sensitivity by task, layer and projection: {label}"))
 
     for row in scored_rows(group):
         slug = "".join(c if c.isalnum() or c in ".-" else "-" for c in row.label).strip("-")
         sensitivity(row.label, f"sensitivity-{slug}")
     experts, ranks = expert_rows(group), rank_rows(group)
     if experts:
-        found["experts"] = (experts, lambda: draw_counts(experts, "Experts by layer and projection"))
+        drawn["experts"] = (experts, lambda: draw_counts(experts, "Experts by layer and projection"))
     if ranks:
-        found["ranks"] = (ranks, lambda: draw_counts(ranks, "Ranks by layer and projection", "ranks"))
-    return found
+        drawn["ranks"] = (ranks, lambda: draw_counts(ranks, "Ranks by layer and projection", "ranks"))
+    return drawn
 
 
 def _count_rows(group: Group, fact: str) -> Rows:
@@ -117,8 +118,8 @@ def _count_rows(group: Group, fact: str) -> Rows:
 
 def _facts(group: Group, label: str, name: str) -> dict[str, Any]:
     row = next(r for r in group.finished if r.label == label)
-    found = row.done[0].facts.get(name)
-    return dict(found) if isinstance(found, dict) else {}
+    fact = row.done[0].facts.get(name)
+    return dict(fact) if isinstance(fact, dict) else {}
 
 
 def _sorted_blocks(blocks: dict[str, Any]) -> list[tuple[str, Any, int, str]]:
@@ -131,9 +132,10 @@ def _panels(
     rows: Rows, panel: str, column: str, norm: Any, colours: Any, numbers: bool = False
 ) -> tuple[Figure, Any, Any]:
     """One image per value of `panel`: layers downwards, projections across."""
-    names: Sequence[str] = list(dict.fromkeys(r[panel] for r in rows))
-    layers = sorted({r["layer"] for r in rows})
-    projections = list(dict.fromkeys(r["projection"] for r in rows))
+    blocks = pd.DataFrame(rows)
+    names, projections = blocks[panel].unique(), blocks["projection"].unique()
+    layers = sorted(blocks["layer"].unique())
+    by_panel = blocks.pivot(index=[panel, "layer"], columns="projection", values=column)
     across = min(len(names), 5 if len(names) in (5, 9, 10) or len(names) > 12 else 4)
     down = math.ceil(len(names) / across)
     cell = 0.125 if len(layers) > 12 else 0.2
@@ -143,10 +145,7 @@ def _panels(
         axes = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     image: Any = None
     for ax, name in zip(axes.flat, names, strict=False):
-        grid = np.full((len(layers), len(projections)), np.nan)
-        for r in rows:
-            if r[panel] == name:
-                grid[layers.index(r["layer"]), projections.index(r["projection"])] = r[column]
+        grid = by_panel.loc[name].reindex(index=layers, columns=projections).to_numpy(dtype=float)
         image = ax.imshow(np.ma.masked_invalid(grid), norm=norm, cmap=colours, aspect="auto", interpolation="nearest")
         ax.set_title(name.replace(" (", "\n("), fontsize=8.5)
         ax.grid(False)

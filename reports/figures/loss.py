@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from reports.analysis.groups import Group
@@ -14,10 +14,10 @@ def loss_rows(group: Group) -> Rows:
     """Training loss at each step, mean over the seeds that all methods have: another seed is another data order."""
     rows: Rows = []
     for row in group.on_common_seeds.finished:
-        curves = [r.losses for r in row.done if r.losses]
-        for step in range(min(map(len, curves), default=0)):
-            loss = float(np.mean([curve[step] for curve in curves]))
-            rows.append({"method": row.label, "family": row.method, "step": step + 1, "loss": loss})
+        curves = [pd.Series(r.losses, dtype=float) for r in row.done if r.losses]
+        mean = pd.concat(curves, axis=1, join="inner").mean(axis=1, skipna=False) if curves else ()
+        for step, loss in enumerate(mean, start=1):
+            rows.append({"method": row.label, "family": row.method, "step": step, "loss": loss})
     return rows
 
 
@@ -27,14 +27,12 @@ def draw_loss(rows: Rows, title: str) -> Figure:
     figure, ax = new_figure(7.4, max(4.2, legend_height(len(methods))))
     looks = style.looks({r["method"]: r["family"] for r in rows}.items())
     windows = set()
-    for method in methods:
-        losses = np.array([r["loss"] for r in rows if r["method"] == method])
-        steps = np.arange(1, len(losses) + 1)
-        window = max(1, len(losses) // 10)
+    for method, curve in pd.DataFrame(rows).groupby("method", sort=False):
+        window = max(1, len(curve) // 10)
         windows.add(window)
-        smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
-        look = looks[method]
-        ax.plot(steps[window - 1 :], smooth, label=method, linewidth=1.4, markersize=5, markevery=0.2, **look)
+        smooth = curve.set_index("step")["loss"].rolling(window).mean().iloc[window - 1 :]
+        look = looks[str(method)]
+        ax.plot(smooth.index, smooth, label=method, linewidth=1.4, markersize=5, markevery=0.2, **look)
     span = f", running mean over {max(windows)} steps" if windows and max(windows) > 1 else ""
     ax.set_xlabel("Optimiser step")
     ax.set_ylabel(f"Training loss{span}")

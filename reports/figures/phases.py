@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -21,14 +21,11 @@ def draw_memory(rows: Rows, title: str) -> Figure:
     """Draw a line a method, a mark a phase."""
     methods = in_order(rows)
     figure, ax = new_figure(7.4, 1.3 + 0.27 * len(methods))
-    for y, method in enumerate(methods):
-        own = [r for r in rows if r["method"] == method]
-        values = [r["peak_bytes"] / 1e6 for r in own]
-        ax.plot([min(values), max(values)], [y, y], color="#BBBBBB", linewidth=1.2, zorder=1)
+    peaks = _by_phase(rows, "peak_bytes") / 1e6
+    ax.hlines(range(len(methods)), peaks.min(axis=1), peaks.max(axis=1), color="#BBBBBB", linewidth=1.2, zorder=1)
     for phase in PHASES:
-        own = [r for r in rows if r["phase"] == phase]
         ax.plot(
-            [r["peak_bytes"] / 1e6 for r in own], [methods.index(r["method"]) for r in own], linestyle="none",
+            peaks[phase], range(len(methods)), linestyle="none",
             marker=style.PHASE_MARKERS[phase], color=style.PHASE_COLOURS[phase], markeredgecolor="#333333",
             markeredgewidth=0.6, markersize=7, label=phase,
         )  # fmt: skip
@@ -48,24 +45,28 @@ def draw_time(rows: Rows, title: str) -> Figure:
     """Draw a bar a method, stacked by phase, with its total at the end."""
     methods = in_order(rows)
     figure, ax = new_figure(7.4, 1.3 + 0.27 * len(methods))
-    left = np.zeros(len(methods))
+    seconds = _by_phase(rows, "wall_seconds").fillna(0)
+    ends = seconds.cumsum(axis=1)
     for phase in PHASES:
-        widths = np.zeros(len(methods))
-        for r in rows:
-            if r["phase"] == phase:
-                widths[methods.index(r["method"])] = r["wall_seconds"]
         ax.barh(
-            range(len(methods)), widths, left=left, height=0.72, color=style.PHASE_COLOURS[phase], edgecolor="white",
-            linewidth=0.4, hatch=style.PHASE_HATCHES[phase], label=phase,
+            range(len(methods)), seconds[phase], left=ends[phase] - seconds[phase], height=0.72,
+            color=style.PHASE_COLOURS[phase], edgecolor="white", linewidth=0.4, hatch=style.PHASE_HATCHES[phase],
+            label=phase,
         )  # fmt: skip
-        left += widths
-    for y, total in enumerate(left):
+    totals = seconds.sum(axis=1)
+    for y, total in enumerate(totals):
         ax.annotate(f"{total:,.0f}", (total, y), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7)
-    ax.set_xlim(0, max(left) * 1.08)
+    ax.set_xlim(0, totals.max() * 1.08)
     ax.set_xlabel("Wall-clock (s), by phase; the total at the end of the bar")
     method_axis(ax, methods, title)
     legend_right(ax)
     return figure
+
+
+def _by_phase(rows: Rows, column: str) -> pd.DataFrame:
+    """Pivot the plotted rows: a row a method, a column a phase, NaN for what was not measured."""
+    pivoted = pd.DataFrame(rows).pivot(index="method", columns="phase", values=column)
+    return pivoted.reindex(index=in_order(rows), columns=PHASES)
 
 
 def _phase_rows(group: Group, metric: str, column: str) -> Rows:

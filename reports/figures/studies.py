@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from reports import roster
 from reports.analysis.groups import Group, Row
+from reports.analysis.stability import overlap
 from reports.analysis.summary import Summary
 from reports.figures import style
 from reports.figures.canvas import Rows, in_order, method_axis, new_figure, size
-from reports.figures.stability import overlap
 from results.names import place
 
 OWN_SETTINGS = roster.entry(roster.SUBJECT).settings
@@ -35,14 +36,14 @@ def sample_rows(group: Group) -> Rows:
     """Accuracy of each size of probe, and how much of the largest one's allocation it finds."""
     rows: Rows = []
     for family in (roster.SUBJECT, "smoe-released"):
-        own = [
+        sizes = [
             s
             for s in _scored(group)
             if s.row.method == family and (family != roster.SUBJECT or _budget_is_usual(s.row))
         ]
-        largest = max(own, key=_documents, default=None)
-        for s in sorted(own, key=_documents):
-            assert largest is not None  # own is not empty here
+        largest = max(sizes, key=_documents, default=None)
+        for s in sorted(sizes, key=_documents):
+            assert largest is not None  # there is at least `s`
             rows.append(
                 {
                     "method": s.row.label, "family": family, "documents": _documents(s), "samples_a_layer": _samples(s),
@@ -82,19 +83,17 @@ def grouping_rows(group: Group) -> Rows:
 
 def shape_rows(group: Group) -> Rows:
     """Mean experts a block in each layer, and accuracy, of MoLA's shapes, LoRA-SMoE and MoLoRA."""
-    own = [s for s in _scored(group) if s.row.method == "mola"]
-    own += [s for s in _scored(usual(group, (roster.SUBJECT, "molora"))) if own]
+    shaped = [s for s in _scored(group) if s.row.method == "mola"]
+    shaped += [s for s in _scored(usual(group, (roster.SUBJECT, "molora"))) if shaped]
     rows: Rows = []
-    for s in own:
-        layers: dict[int | None, list[int]] = {}
-        for block, experts in _experts(s.row).items():
-            layers.setdefault(place(block)[0], []).append(experts)
+    for s in shaped:
+        by_layer = pd.Series(_experts(s.row)).groupby(lambda block: place(block)[0]).mean()
         rows += [
             {
-                "method": s.row.label, "family": s.row.method, "layer": layer,
-                "experts_a_block": float(np.mean(counts)), **_accuracy(s),
+                "method": s.row.label, "family": s.row.method, "layer": layer, "experts_a_block": experts,
+                **_accuracy(s),
             }
-            for layer, counts in sorted(layers.items())
+            for layer, experts in by_layer.items()
         ]  # fmt: skip
     return rows
 
@@ -105,15 +104,14 @@ def draw_samples(rows: Rows) -> Figure:
     Where a layer is scored on fewer samples than the probe has documents, the points say how many these are.
     """
     figure, axes = new_figure(7.4, 3.6, columns=2)
-    for family in dict.fromkeys(r["family"] for r in rows):
-        own = [r for r in rows if r["family"] == family]
-        look, xs = roster.look(family), [r["samples_a_layer"] for r in own]
-        _errorbar(axes[0], xs, own, look, family)
-        axes[1].plot(xs, [100 * r["overlap_with_largest"] for r in own], **look, markersize=6)
-        for r in [r for r in own if r["documents"] != r["samples_a_layer"]]:
-            for ax, y in zip(axes, (r["macro_accuracy"], r["overlap_with_largest"]), strict=True):
+    for family, sizes in pd.DataFrame(rows).groupby("family", sort=False):
+        look = roster.look(str(family))
+        _errorbar(axes[0], sizes["samples_a_layer"], sizes, look, str(family))
+        axes[1].plot(sizes["samples_a_layer"], 100 * sizes["overlap_with_largest"], **look, markersize=6)
+        for r in sizes[sizes["documents"] != sizes["samples_a_layer"]].itertuples():
+            for ax, y in zip(axes, (r.macro_accuracy, r.overlap_with_largest), strict=True):
                 ax.annotate(
-                    f"{r['documents']:g} documents", (r["samples_a_layer"], 100 * y), xytext=(8, 4),
+                    f"{r.documents:g} documents", (r.samples_a_layer, 100 * y), xytext=(8, 4),
                     textcoords="offset points", fontsize=7.5,
                 )  # fmt: skip
     for ax, label in zip(axes, (ACCURACY, "Overlap with the largest probe (%)"), strict=True):
@@ -131,13 +129,13 @@ def draw_budget(rows: Rows) -> Figure:
     """Accuracy against the share of blocks that pass; trainable parameters at each point."""
     figure, ax = new_figure(7.4, 3.9)
     look = roster.look(roster.SUBJECT)
-    _errorbar(ax, [100 * r["passing"] for r in rows], rows, look, roster.SUBJECT)
-    for r in rows:
-        if r["trainable_params"]:
-            ax.annotate(
-                f"{r['trainable_params'] / 1e6:.1f}M", (100 * r["passing"], 100 * r["macro_accuracy"]), xytext=(6, 5),
-                textcoords="offset points", fontsize=7.5,
-            )  # fmt: skip
+    budgets = pd.DataFrame(rows)
+    _errorbar(ax, 100 * budgets["passing"], budgets, look, roster.SUBJECT)
+    for r in budgets[budgets["trainable_params"] > 0].itertuples():
+        ax.annotate(
+            f"{r.trainable_params / 1e6:.1f}M", (100 * r.passing, 100 * r.macro_accuracy), xytext=(6, 5),
+            textcoords="offset points", fontsize=7.5,
+        )  # fmt: skip
     ax.set_xlabel("Blocks that pass for each task (%), on average; at the points: trainable parameters")
     ax.set_ylabel(ACCURACY)
     ax.set_title("Budget", loc="left")
@@ -160,13 +158,12 @@ def draw_shape(rows: Rows) -> Figure:
     figure, axes = new_figure(8.6, 3.9, columns=2)
     looks = style.looks({r["method"]: r["family"] for r in rows}.items())
     methods = in_order(rows)
-    for method in methods:
-        own = [r for r in rows if r["method"] == method]
+    for y, (method, layers) in enumerate(pd.DataFrame(rows).groupby("method", sort=False)):
         axes[0].plot(
-            [r["layer"] for r in own], [r["experts_a_block"] for r in own], **looks[method], markersize=3.5,
-            markevery=3, linewidth=1.2, label=method,
+            layers["layer"], layers["experts_a_block"], **looks[str(method)], markersize=3.5, markevery=3,
+            linewidth=1.2, label=method,
         )  # fmt: skip
-        _point(axes[1], own[0], methods.index(method), looks[method])
+        _point(axes[1], layers.iloc[0], y, looks[str(method)])
     axes[0].set_xlabel("Layer")
     axes[0].set_ylabel("Experts a block, mean over the layer")
     axes[1].set_xlabel(ACCURACY)
@@ -175,13 +172,21 @@ def draw_shape(rows: Rows) -> Figure:
     return figure
 
 
-def _errorbar(ax: Axes, xs: Sequence[float], rows: Rows, look: dict[str, Any], label: str) -> None:
-    ys = [100 * r["macro_accuracy"] for r in rows]
-    errors = [100 * (r["stderr"] or 0.0) for r in rows]
-    ax.errorbar(xs, ys, yerr=errors, **look, markersize=size(look, 7), capsize=2.5, linewidth=1.1, label=label)
+def _errorbar(ax: Axes, xs: pd.Series, points: pd.DataFrame, look: dict[str, Any], label: str) -> None:
+    errors = 100 * points["stderr"].astype(float).fillna(0)
+    ax.errorbar(
+        xs,
+        100 * points["macro_accuracy"],
+        yerr=errors,
+        **look,
+        markersize=size(look, 7),
+        capsize=2.5,
+        linewidth=1.1,
+        label=label,
+    )
 
 
-def _point(ax: Axes, r: dict[str, Any], y: int, look: dict[str, Any]) -> None:
+def _point(ax: Axes, r: Mapping[str, Any] | pd.Series, y: int, look: dict[str, Any]) -> None:
     ax.errorbar(
         100 * r["macro_accuracy"], y, xerr=100 * (r["stderr"] or 0.0), color=look["color"], marker=look["marker"],
         markersize=size(look, 7), capsize=2.5, linestyle="none", linewidth=1.1,
@@ -201,8 +206,8 @@ def _spec(row: Row) -> Any:
 
 
 def _experts(row: Row) -> dict[str, int]:
-    found = row.done[0].facts.get("experts") if row.done else None
-    return dict(found) if isinstance(found, dict) else {}
+    experts = row.done[0].facts.get("experts") if row.done else None
+    return dict(experts) if isinstance(experts, dict) else {}
 
 
 def _documents(s: Summary) -> float:

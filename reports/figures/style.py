@@ -43,17 +43,17 @@ def ink(background: Sequence[float]) -> str:
 
 def looks(rows: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:
     """{label: look} of (label, method) pairs; further rows of one method keep its colour and change the marker."""
-    found: dict[str, dict[str, Any]] = {}
+    by_label: dict[str, dict[str, Any]] = {}
     seen: dict[str, int] = {}
     for label, method in rows:
         extra = seen.get(method, 0)
         seen[method] = extra + 1
-        own = roster.look(method)
+        look = by_label[label] = roster.look(method)
         if extra:
-            own["marker"] = roster.MARKERS[(roster.MARKERS.index(str(own["marker"])) + 5 * extra) % len(roster.MARKERS)]
-            own["linestyle"] = roster.DASHES[(roster.DASHES.index(own["linestyle"]) + extra) % len(roster.DASHES)]  # type: ignore[arg-type]
-        found[label] = own
-    return found
+            marker, dashes = roster.MARKERS.index(str(look["marker"])), roster.DASHES.index(look["linestyle"])  # type: ignore[arg-type]
+            look["marker"] = roster.MARKERS[(marker + 5 * extra) % len(roster.MARKERS)]
+            look["linestyle"] = roster.DASHES[(dashes + extra) % len(roster.DASHES)]
+    return by_label
 
 
 def points_text(value: float) -> str:

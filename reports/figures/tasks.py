@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from reports.analysis.groups import Group
@@ -43,10 +44,9 @@ def draw_tasks(rows: Rows, title: str) -> Figure:
     Colours show it too, but not its sign in grey.
     """
     methods, tasks = in_order(rows), list(dict.fromkeys(r["task"] for r in rows))
-    grid = np.full((len(methods), len(tasks)), np.nan)
+    differences = pd.DataFrame(rows).pivot(index="method", columns="task", values="difference")
+    grid = 100 * differences.reindex(index=methods, columns=tasks).to_numpy()
     figure, ax = new_figure(2.6 + 0.72 * len(tasks), 1.6 + 0.36 * len(methods))
-    for r in rows:
-        grid[methods.index(r["method"]), tasks.index(r["task"])] = 100 * r["difference"]
     limit = max(1.0, float(np.nanmax(np.abs(grid))))
     image = ax.imshow(grid, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
     for r in rows:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import matplotlib
+import pandas as pd
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from PIL import Image
@@ -58,7 +59,9 @@ def compare(fresh: Path, out: Path, images: bool = True) -> list[str]:
     return differing + [f"{name}: missing" for name in sorted(shown) if not (out / name).is_file()]
 
 
-def write_figure(folder: Path, stem: str, rows: Rows, draw: Callable[[], Figure], images: Images) -> None:
+def write_figure(
+    folder: Path, stem: str, rows: Rows | pd.DataFrame, draw: Callable[[], Figure], images: Images
+) -> None:
     """Write the plotted numbers as CSV and the figure in each of the wanted formats beside them."""
     write_text(folder / f"{stem}.csv", csv_text(rows))
     if images:

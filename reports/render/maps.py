@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from reports.analysis.groups import Group
-from reports.figures.canvas import Rows
 from reports.figures.heatmaps import expert_rows, scored_rows, sensitivity_rows
 from reports.figures.routing import router_loads
 from results.table import NOTHING, Table
@@ -45,11 +44,12 @@ def expert_maps(group: Group) -> list[HeatMap]:
     rows = expert_rows(group)
     most = max([1, *(r["experts"] for r in rows)])
     made = []
-    for method in dict.fromkeys(r["method"] for r in rows):
-        own = [r for r in rows if r["method"] == method]
-        used = sum(r["experts"] > 0 for r in own)
-        about = f"{sum(r['experts'] for r in own):,} experts in {used:,} of {len(own):,} blocks"
-        made.append(_heat_map(method, about, own, "experts", lambda v: math.ceil(LEVELS * v / most), str))
+    for method, blocks in pd.DataFrame(rows).groupby("method", sort=False) if rows else ():
+        experts = blocks["experts"]
+        about = f"{experts.sum():,} experts in {(experts > 0).sum():,} of {len(blocks):,} blocks"
+        made.append(
+            _heat_map(method, about, blocks, "experts", lambda v: math.ceil(LEVELS * v / most), "{:.0f}".format)
+        )
     return made
 
 
@@ -67,11 +67,10 @@ def sensitivity_maps(group: Group) -> dict[str, list[HeatMap]]:
             return 1 + min(LEVELS - 1, int(LEVELS * (math.log(value) - low) / width)) if value > 0 else 0
 
         made[row.label] = []
-        for task in dict.fromkeys(r["task"] for r in rows):
-            own = [r for r in rows if r["task"] == task]
-            top = max(own, key=lambda r: r["sensitivity"])
+        for task, blocks in pd.DataFrame(rows).groupby("task", sort=False):
+            top = blocks.loc[blocks["sensitivity"].idxmax()]
             about = f"highest: layer {top['layer']} {top['projection']}, {_brief(top['sensitivity'])}"
-            made[row.label].append(_heat_map(task, about, own, "sensitivity", level, _brief, quiet=True))
+            made[row.label].append(_heat_map(task, about, blocks, "sensitivity", level, _brief, quiet=True))
     return made
 
 
@@ -79,19 +78,18 @@ def router_maps(group: Group) -> tuple[Table | None, list[HeatMap]]:
     """Return (a row a method with routers, a map for each): how unevenly the routers spread the tokens."""
     made, cells = [], []
     for row in group.finished:
-        blocks = router_loads(row)
-        if not blocks:
+        blocks = pd.DataFrame(router_loads(row))
+        if blocks.empty:
             continue
-        rows = [r for r in blocks if r["experts"]]
-        load = [r["busiest"] for r in rows]
-        about = f"{len(rows):,} routers, busiest expert {float(np.mean(load)):.2f} times an even share on average"
-        made.append(_heat_map(row.label, about, blocks, "busiest", _load_level, lambda v: f"{v:.2f}", quiet=True))
-        entropy = [r["entropy"] for r in rows if r["entropy"] is not None]
+        routers = blocks[blocks["experts"] > 0].astype({"busiest": float, "entropy": float, "dead": float})
+        busiest, entropy = routers["busiest"], routers["entropy"].mean()
+        about = f"{len(routers):,} routers, busiest expert {busiest.mean():.2f} times an even share on average"
+        made.append(_heat_map(row.label, about, blocks, "busiest", _load_level, "{:.2f}".format, quiet=True))
         cells.append(
             (
-                row.label, f"{len(rows):,}", f"{sum(r['experts'] for r in rows):,}", f"{float(np.mean(load)):.2f}",
-                f"{max(load):.2f}", f"{float(np.mean(entropy)):.2f}" if entropy else NOTHING,
-                f"{sum(r['dead'] for r in rows):,.0f}",
+                row.label, f"{len(routers):,}", f"{routers['experts'].sum():,}", f"{busiest.mean():.2f}",
+                f"{busiest.max():.2f}", NOTHING if pd.isna(entropy) else f"{entropy:.2f}",
+                f"{routers['dead'].sum():,.0f}",
             )
         )  # fmt: skip
     return (Table("Routers by method", ROUTER_COLUMNS, tuple(cells), notes=(ROUTER_NOTE,)) if made else None), made
@@ -109,18 +107,17 @@ def _brief(value: float) -> str:
 def _heat_map(
     name: str,
     about: str,
-    rows: Rows,
+    blocks: pd.DataFrame,
     column: str,
     level: Callable[[Any], int],
     text: Callable[[Any], str],
     quiet: bool = False,
 ) -> HeatMap:
-    layers, projections = ([*dict.fromkeys(r[key] for r in rows)] for key in ("layer", "projection"))
-    values = {(r["layer"], r["projection"]): r[column] for r in rows}
+    projections = tuple(blocks["projection"].unique())
+    grid = blocks.pivot(index="layer", columns="projection", values=column)[[*projections]]
 
-    def cell(layer: int, projection: str) -> tuple[int, str] | None:
-        value = values.get((layer, projection))
-        return None if value is None else (level(value), text(value))
+    def cell(value: Any) -> tuple[int, str] | None:
+        return None if pd.isna(value) else (level(value), text(value))
 
-    cells = tuple((layer, tuple(cell(layer, p) for p in projections)) for layer in layers)
-    return HeatMap(name, about, tuple(projections), cells, quiet)
+    cells = tuple((int(layer), tuple(map(cell, values))) for layer, values in zip(grid.index, grid.values, strict=True))
+    return HeatMap(name, about, projections, cells, quiet)

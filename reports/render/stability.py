@@ -5,44 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
-from reports.figures.canvas import Rows
-from reports.figures.stability import draw_stability, stability_rows
+from reports.analysis.stability import stability_frame
+from reports.figures.stability import draw_stability
 from reports.render.files import Images, write_figure, write_text
 from reports.render.templating import as_markdown
 from results.stability import Stability
-from results.table import Table
+from results.table import NOTHING, Table
 
 
 def write_stability(measured: Sequence[Stability], folder: Path, images: Images) -> None:
     """Into `folder`: a table, its figure, the plotted numbers, and the measurements they are from."""
-    rows = stability_rows(measured)
+    pairs = stability_frame(measured)
     title = "Allocation stability: " + ", ".join(sorted({f"{m.suite}, {m.model.rsplit('/', 1)[-1]}" for m in measured}))
     folder.mkdir(exist_ok=True)
-    write_figure(folder, "stability", rows, lambda: draw_stability(rows, title), images)
-    table = stability_table(rows, "")
+    write_figure(folder, "stability", pairs, lambda: draw_stability(pairs, title), images)
+    table = stability_table(pairs, "")
     write_text(folder / "stability.md", as_markdown("stability.md.j2", title=title, table=table, measured=measured))
 
 
-def stability_table(rows: Rows, title: str) -> Table:
+def stability_table(pairs: pd.DataFrame, title: str) -> Table:
     """Means over pairs, in percent; a row a method, kind and number of samples."""
-    groups: dict[tuple, Rows] = {}
-    for r in rows:
-        groups.setdefault((r["method"], r["kind"], r["samples"]), []).append(r)
     cells = []
-    for (method, kind, samples), part in groups.items():
-        overlaps, chances = [100 * r["overlap"] for r in part], [100 * r["chance"] for r in part]
-        rhos = [r["rank_correlation"] for r in part if r["rank_correlation"] is not None]
+    for (method, kind, samples), part in pairs.groupby(["method", "kind", "samples"], sort=False):
+        rhos = part["rank_correlation"].dropna()
         cells.append(
             (
                 method,
                 kind,
                 str(samples),
                 str(len(part)),
-                f"{np.mean(overlaps):.1f} ({min(overlaps):.1f} to {max(overlaps):.1f})",
-                f"{np.mean(chances):.1f}",
-                f"{np.mean(rhos):z.2f} ({min(rhos):z.2f} to {max(rhos):z.2f})" if rhos else "–",
+                _mean_and_range(100 * part["overlap"], ".1f"),
+                f"{100 * part['chance'].mean():.1f}",
+                _mean_and_range(rhos, "z.2f") if len(rhos) else NOTHING,
             )
         )
     columns = ("Method", "Compared with", "Samples a task", "Pairs", "Overlap (%)", "By chance (%)", "Rank correlation")
@@ -52,3 +48,7 @@ def stability_table(rows: Rows, title: str) -> Table:
         "many. Smaller probe: against the largest probe of the same draw, which contains it.",
     )
     return Table(title, columns, tuple(cells), frozenset({0, 1}), notes=notes)
+
+
+def _mean_and_range(values: pd.Series, form: str) -> str:
+    return f"{values.mean():{form}} ({values.min():{form}} to {values.max():{form}})"

@@ -49,8 +49,10 @@ def latex(table: Table, label: str) -> str:
     )
 
 
-def csv_text(rows: list[dict[str, Any]]) -> str:
+def csv_text(rows: list[dict[str, Any]] | pd.DataFrame) -> str:
     """Rows with the union of their columns; floats to 6 significant digits, so that redraws agree between machines."""
+    if isinstance(rows, pd.DataFrame):
+        return frame.csv_text(rows, digits=6)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return frame.csv_text(pd.DataFrame(rows, columns=pd.Index(columns, dtype=object), dtype=object), digits=6)
 

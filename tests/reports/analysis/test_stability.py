@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 
-from reports.figures.stability import (
+from reports.analysis.stability import (
     DRAW,
     SMALLER,
     chance_overlap,
-    draw_stability,
     load_stability,
     overlap,
     rank_correlation,
-    stability_rows,
+    stability_frame,
 )
+from reports.figures.stability import draw_stability
 from reports.render.stability import stability_table
 from results.record import RecordError
 from results.stability import Stability
@@ -53,7 +54,7 @@ def test_rank_correlation_follows_blocks_by_name_and_not_by_place():
     a, b = {"q": 1, "k": 2, "v": 3}, {"v": 30, "q": 10, "k": 20}
     assert rank_correlation(a, b) == pytest.approx(1.0)
     assert rank_correlation(a, {"q": 3, "k": 2, "v": 1}) == pytest.approx(-1.0)
-    assert rank_correlation(a, {"q": 2, "k": 2, "v": 2}) is None
+    assert math.isnan(rank_correlation(a, {"q": 2, "k": 2, "v": 2}))
 
 
 def test_allocations_over_other_blocks_are_refused():
@@ -63,12 +64,12 @@ def test_allocations_over_other_blocks_are_refused():
 
 def test_every_pair_of_draws_and_every_smaller_probe_is_a_row():
     allocations = {(seed, n): {"q": n + seed, "k": 4, "v": 1} for seed in (0, 1, 2) for n in (1, 2, 4)}
-    rows = stability_rows([measured(allocations)])
-    assert sum(r["kind"] == DRAW for r in rows) == 3 * 3  # three pairs of draws for each of three sizes
-    assert sum(r["kind"] == SMALLER for r in rows) == 3 * 2  # the largest is not compared with itself
-    table = stability_table(rows, "a title")
+    pairs = stability_frame([measured(allocations)])
+    assert (pairs["kind"] == DRAW).sum() == 3 * 3  # three pairs of draws for each of three sizes
+    assert (pairs["kind"] == SMALLER).sum() == 3 * 2  # the largest is not compared with itself
+    table = stability_table(pairs, "a title")
     assert len(table.rows) == 5 and table.rows[0][:4] == ("lora-smoe", DRAW, "1", "3")
-    figure = draw_stability(rows, "a title")
+    figure = draw_stability(pairs, "a title")
     assert len(figure.axes) == 2
 
 
