@@ -288,9 +288,7 @@ def power(
 
 
 @app.command()
-def simulate(
-    replicates: Annotated[int, typer.Option(min=1, help="Simulated evaluations of each cell.")] = 2000,
-) -> None:
+def simulate(replicates: Annotated[int, typer.Option(min=1, help="Evaluations of each cell.")] = 2000) -> None:
     """Simulate how often each test finds a difference that is not there, and one that is."""
     from reports.render.power import simulation_table
 

@@ -2,24 +2,33 @@
 
 Where both methods have two seeds or more they are about the methods; with one seed they are about these trained models
 alone, and say so. Margins are declared in reports/claims.yaml, before the evidence.
+
+The loss of each batch before the model is trained on it is a measure of learning that costs nothing: in one pass no
+batch was seen before, and all methods of one seed meet the same ones. Losses of neighbouring steps go together: their
+standard error allows for autocorrelation (Newey and West, 1987).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import yaml
 from scipy.stats import norm
 from scipy.stats import t as student
+from statsmodels.regression.linear_model import OLS
 
-from reports.analysis import crossed, losses, stats
+from reports.analysis import crossed, stats
 from reports.analysis.crossed import ALPHA, Estimate, Paired
 from reports.analysis.measures import HEADLINES, Measure, values
 from reports.analysis.rows import Row, finished
 from results.record import Record
 
+BURN_IN = 0.1  # share of the steps, at the start, whose losses are left out: nothing is learned yet
+LEAST_STEPS = 10
 LEDGER = Path(__file__).resolve().parents[1] / "claims.yaml"
 BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecided"
 LOSS = Measure(
@@ -91,7 +100,7 @@ def judge_rows(
             continue
         records = [_of_seeds(row, seeds) for row in (reference, *together)]
         if measure is LOSS:
-            compared = [losses.paired_losses(own, records[0]) for own in records[1:]]
+            compared = [paired_losses(own, records[0]) for own in records[1:]]
             pairs += [(row, p) for row, p in zip(together, compared, strict=True) if p is not None]
         elif (arrays := values(records, tasks, measure)) is not None:
             pairs += list(zip(together, crossed.against(arrays, 0)[1:], strict=True))
@@ -132,3 +141,34 @@ def smallest_detectable(estimate: Estimate | None, tests: int, power: float = st
 def _of_seeds(row: Row, seeds: Sequence[int]) -> list[Record]:
     by_seed = {record.spec.seed: record for record in row.done}
     return [by_seed[seed] for seed in seeds]
+
+
+def paired_losses(method: Sequence[Record], reference: Sequence[Record]) -> Paired | None:
+    """Compare two methods' losses (nats a token, lower is better), seed by seed in the same order.
+
+    `documents` counts steps. None without losses of equally many steps, or for more than one pass.
+    """
+    series = []
+    for one, other in zip(method, reference, strict=True):
+        if not one.losses or not other.losses or len(one.losses) != len(other.losses) or one.spec.epochs > 1:
+            return None
+        start = math.ceil(BURN_IN * len(one.losses))
+        series.append(np.subtract(one.losses, other.losses)[start:])
+    if not series or len(series[0]) < LEAST_STEPS:
+        return None
+    each = [autocorrelation_robust(difference) for difference in series]
+    value = float(np.mean([estimate.value for estimate in each]))
+    steps = math.sqrt(sum(estimate.stderr**2 for estimate in each)) / len(each)
+    models = Estimate(value, steps, len(series[0]) - 1)
+    over_seeds = None
+    if len(each) > 1:
+        deviation = float(np.std([estimate.value for estimate in each], ddof=1))
+        over_seeds = Estimate(value, max(deviation / math.sqrt(len(each)), 1e-12), len(each) - 1)
+    return Paired(value, models, over_seeds, len(each), len(series[0]))
+
+
+def autocorrelation_robust(series: np.ndarray) -> Estimate:
+    """Estimate the mean of a series (steps,) with Newey and West's error, lags up to 4 (n / 100)^(2/9), at least 1."""
+    lags = max(math.floor(4 * (len(series) / 100) ** (2 / 9)), 1)
+    fit = OLS(series, np.ones(len(series))).fit(cov_type="HAC", cov_kwds={"maxlags": lags, "use_correction": True})
+    return Estimate(float(fit.params[0]), float(fit.bse[0]), len(series) - 1)

@@ -13,8 +13,17 @@ from reports.analysis import measures, verdicts
 from reports.analysis.answer import answer
 from reports.analysis.crossed import Estimate
 from reports.analysis.groups import make_groups
-from reports.analysis.losses import autocorrelation_robust, paired_losses
-from reports.analysis.verdicts import BETTER, EQUIVALENT, LOSS, UNDECIDED, WORSE, judge_rows, verdict
+from reports.analysis.verdicts import (
+    BETTER,
+    EQUIVALENT,
+    LOSS,
+    UNDECIDED,
+    WORSE,
+    autocorrelation_robust,
+    judge_rows,
+    paired_losses,
+    verdict,
+)
 from reports.render.verdicts import verdict_rows, verdict_tables
 from results.metrics import bits_per_byte, margin_per_byte
 
