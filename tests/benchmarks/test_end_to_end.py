@@ -153,7 +153,12 @@ def test_training_documents_and_evaluation_documents_are_counted_and_hashed(firs
     assert all(len(d[name]) == 12 for d in found.data.values() for name in hashes)
     assert len(found.losses) == 2 and all(loss > 0 for loss in found.losses)
     assert record(out, "frozen")[1].losses == ()
-    assert record(out, "lora-smoe")[1].data == found.data == record(out, "frozen")[1].data
+    assert record(out, "lora-smoe")[1].data == found.data
+    steps = [[int(n) for n in entry["step_documents"].split()] for entry in found.data.values()]
+    assert all(len(counts) == 2 and sum(counts) == 2 for counts in steps)  # a task's two documents, step by step
+    assert {sum(counts) for counts in zip(*steps, strict=True)} == {8}  # documents of every step
+    untrained = {t: {k: v for k, v in d.items() if k != "step_documents"} for t, d in found.data.items()}
+    assert record(out, "frozen")[1].data == untrained
 
 
 def test_parameters_are_counted(first, out):
