@@ -1,0 +1,23 @@
+"""The end of a run: its table and its report, whatever became of single jobs."""
+
+from __future__ import annotations
+
+import re
+
+from synthetic_records import make_failed, make_record, make_spec
+
+from benchmarks.jobs import session
+from results.store import Store
+
+
+def test_a_job_without_a_record_leaves_the_table_and_the_report_of_the_others(tmp_path, capfd):
+    store = Store(tmp_path / "records")
+    records = [*(make_record(method, layers=2, count=4) for method in ("lora", "molora")), make_failed("adalora")]
+    for record in records:
+        store.save(record)
+    assert not session.report([*(record.spec for record in records), make_spec(method="mola")], store)
+    output = capfd.readouterr()
+    for method in ("lora", "molora", "adalora"):
+        assert re.search(rf"^\s*{method}\b", output.out, re.MULTILINE)
+    assert output.err.splitlines() == [f"no record of {make_spec(method='mola').key}"]
+    assert "molora" in (store.folder / "report" / "index.html").read_text(encoding="utf-8")
