@@ -65,9 +65,9 @@ def load_measured_stability(folders: list[Path]) -> list[Stability]:
     """Return the committed measurements for the committed records; for others those in a folder below."""
     from reports.analysis.stability import load_stability
 
-    own = [STABILITY if folder.resolve() == RECORDS else folder / STABILITY.name for folder in folders]
+    stability = [STABILITY if folder.resolve() == RECORDS else folder / STABILITY.name for folder in folders]
     try:
-        return [m for folder in own for m in load_stability(folder)]
+        return [m for folder in stability for m in load_stability(folder)]
     except ValueError as error:
         refuse(str(error))
 

@@ -128,8 +128,8 @@ def _claims(group: Group, links: Links) -> dict[str, Any]:
 
 
 def _environment(group: Group) -> list[Table]:
-    own = ("method", "hyperparameters", "seed")
-    asked = _values({k: v for k, v in r.spec.to_json().items() if k not in own} for r in group.records)
+    of_a_row = ("method", "hyperparameters", "seed")
+    asked = _values({k: v for k, v in r.spec.to_json().items() if k not in of_a_row} for r in group.records)
     ran = _values(_flat(r.environment) for r in group.records)
     tables = (("What was asked", asked), ("Where it ran", ran))
     return [Table(title, ("Field", "Value"), tuple(values.items()), frozenset({0, 1})) for title, values in tables]

@@ -27,9 +27,11 @@ class ReadmeError(ValueError):
 
 def with_table(text: str, groups: Sequence[Group], name: str | None = None) -> str:
     """`text` with a fresh table between its markers. Raises ReadmeError without markers or without the group."""
-    found = _BLOCK.findall(text)
-    if len(found) != 1:
-        raise ReadmeError(f"expected one '<!-- results:begin -->' ... '<!-- results:end -->' block, found {len(found)}")
+    blocks = _BLOCK.findall(text)
+    if len(blocks) != 1:
+        raise ReadmeError(
+            f"expected one '<!-- results:begin -->' ... '<!-- results:end -->' block, found {len(blocks)}"
+        )
     match = _BLOCK.search(text)
     assert match is not None
     group = choose(groups, name or match["name"])

@@ -19,7 +19,7 @@ def brief_titles(groups: Sequence[Group]) -> dict[str, str]:
     parts = {g.name: g.title.split(", ") for g in groups}
     shared = set.intersection(*map(set, parts.values())) if len(groups) > 1 else set()
     return _distinct(
-        {n: ", ".join(p for i, p in enumerate(own) if not i or p not in shared) for n, own in parts.items()}
+        {n: ", ".join(p for i, p in enumerate(words) if not i or p not in shared) for n, words in parts.items()}
     )
 
 
