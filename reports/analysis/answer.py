@@ -72,7 +72,14 @@ def _verdict(best: Summary, tied: Sequence[Summary], others: Sequence[Summary]) 
 
 
 def _decided(group: Group) -> tuple[str, ...]:
-    return tuple(_decision(judged) for by_measure in group.judged for judged in by_measure.values())
+    explained: set[str] = set()
+    sentences = []
+    for judged in (j for by_measure in group.judged for j in by_measure.values()):
+        measure = judged[0].measure
+        sentence = f" {measure.label}: {measure.sentence[0].lower()}{measure.sentence[1:]}"
+        sentences.append(_decision(judged) + ("" if measure.name in explained else sentence))
+        explained.add(measure.name)
+    return tuple(sentences)
 
 
 def _decision(judged: Sequence[Judged]) -> str:
@@ -92,7 +99,7 @@ def _decision(judged: Sequence[Judged]) -> str:
         if labels:
             parts.append(f"{text}: {names(labels)}")
     about = " One seed: this is about these trained models only." if all(j.about_models for j in judged) else ""
-    return f"{measure.label}. {measure.sentence} {'; '.join(parts)}.{about}"
+    return f"In {measure.label.lower()}, {'; '.join(parts)}.{about}"
 
 
 def _sure(group: Group, best: Summary) -> tuple[str, ...]:

@@ -123,7 +123,7 @@ def test_one_seed_speaks_of_models_and_several_of_the_method():
     (judged,) = judge_rows(group.rows, group.tasks, group.rows[0], measures.LEARNING)
     assert judged.text == "worse" and judged.paired.seeds == 3 and judged.paired.value == pytest.approx(0.1)
     words = " ".join(answer(group).decided)
-    assert "Bits per byte" in words and "worse than lora: molora" in words
+    assert "In bits per byte, worse than lora: molora." in words
 
 
 def test_what_a_seed_moves_is_no_verdict_about_the_method():
