@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from reports.analysis.groups import Group, Row
 from reports.analysis.summary import Comparison, Summary, detectable
+from reports.analysis.tuning import tuned_rates
 
 EMBEDDED = "embedded split, not comparable with published numbers"
 FIRST_TERMS = None  # suite version of records from before scales were made equal
@@ -35,10 +36,24 @@ def accuracy_notes(group: Group, summaries: Sequence[Summary], columns: Sequence
         notes.append(seeds_note([s.row for s in summaries]))
     if any(s.metrics["unparseable"] is not None for s in summaries):
         notes.append("Unparseable: share of the written answers in which no answer was found; each counts as wrong.")
+    notes.append(rates_note(group))
     notes.append(detectable_note(group))
     if group.differing:
         notes.append(f"Allowed to differ between these records: {', '.join(sorted(group.differing))}.")
     return tuple(note for note in notes if note)
+
+
+def rates_note(group: Group) -> str:
+    """Say which rows have a learning rate of their own choice; nothing where nothing was trained."""
+    trained = [row for row in group.finished if row.done[0].losses]
+    tuned = tuned_rates(group)
+    others = [row.label for row in trained if row.label not in tuned]
+    if not trained or not others:
+        return "Learning rates were chosen on held-out training documents, for every row." if trained else ""
+    if tuned:
+        return f"Learning rate not tuned: {names(others)}."
+    rates = {row.done[0].spec.learning_rate for row in trained}
+    return f"No learning rate was tuned{f': all rows are at {rates.pop():g}' if len(rates) == 1 else ''}."
 
 
 def over_seeds(group: Group) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from synthetic_records import make_failed, make_record
 
 from reports.analysis.groups import make_groups
+from reports.analysis.notes import rates_note
 from reports.analysis.tuning import tuning_rows, tuning_table
 from results.metrics import macro_bits_per_byte
 from results.table import markdown
@@ -99,3 +100,15 @@ def test_a_grid_alone_or_half_failed_is_shown_as_it_is():
 def test_without_a_grid_there_is_no_table():
     (group,) = make_groups([make_record("lora")])
     assert tuning_table(group) == []
+
+
+def test_rows_that_were_not_tuned_are_named():
+    def note(records):
+        (group,) = make_groups(records)
+        return rates_note(group)
+
+    trained = [dataclasses.replace(make_record(m), losses=(2.0, 1.0)) for m in ("lora", "molora")]
+    assert note(trained) == "No learning rate was tuned: all rows are at 0.001."
+    assert note([*trained, *held_out()]) == "Learning rate not tuned: molora."
+    both = [*trained, *held_out(), *held_out("molora")]
+    assert note(both) == "Learning rates were chosen on held-out training documents, for every row."
