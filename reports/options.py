@@ -34,7 +34,8 @@ def formats(images: bool, vector: bool) -> tuple[str, ...]:
 
 def keep_committed(records: list[Path] | None, out: Path, committed: Path, check: bool) -> None:
     """Other records are not drawn over the committed report."""
-    if records is not None and not check and out.resolve() == committed:
+    others = [folder for folder in records or () if folder.resolve() != RECORDS]
+    if others and not check and out.resolve() == committed:
         refuse(f"--records without --out would draw over {shown(committed)}; say where with --out {records[0]}/report")
 
 
