@@ -36,7 +36,7 @@ def keep_committed(records: list[Path] | None, out: Path, committed: Path, check
     """Other records are not drawn over the committed report."""
     others = [folder for folder in records or () if folder.resolve() != RECORDS]
     if others and not check and out.resolve() == committed:
-        refuse(f"--records without --out would draw over {shown(committed)}; say where with --out {records[0]}/report")
+        refuse(f"--records without --out would draw over {shown(committed)}; say where with --out {others[0]}/report")
 
 
 def existing(records: list[Path] | None) -> list[Path]:

@@ -224,34 +224,37 @@ def test_flat_json_of_the_authors_is_read_and_written(tmp_path):
         load_flat(tmp_path / "bad.json")
 
 
-def test_allocation_is_fast():
+def times_a_sort(scores, run):
+    """How many times as long `run` takes as sorting every task's blocks by score: the least of five, side by side."""
+
+    def seconds(work):
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+
+    def sort():
+        for by_block in scores.values():
+            sorted(by_block, key=by_block.__getitem__)
+
+    return min(seconds(run) / max(seconds(sort), 1e-9) for _ in range(5))
+
+
+@pytest.mark.no_cover  # counting lines would slow the one and not the other
+@pytest.mark.parametrize("rule", ["votes", "proportional"])
+def test_allocation_takes_no_more_than_a_few_sorts_of_the_scores(rule):
     small, large = drawn(36), drawn(10_000, tasks=100, types=["self_attn.q_proj"])
-    for scores, limit in ((small, 0.01), (large, 1.0)):
-        for rule in ("votes", "proportional"):
-            spent = []
-            for _ in range(5):
-                start = time.process_time()
-                allocate(scores, budget=Budget(mean_experts=4), rule=rule)
-                spent.append(time.process_time() - start)
-                if spent[-1] < limit:
-                    break
-            assert min(spent) < limit, rule
+    for scores, most in ((small, 30), (large, 10)):
+        assert times_a_sort(scores, lambda s=scores: allocate(s, budget=Budget(mean_experts=4), rule=rule)) < most
 
 
-@pytest.mark.parametrize(("layers", "tasks", "limit"), [(36, 8, 0.01), (1429, 100, 1.0)])
+@pytest.mark.no_cover
+@pytest.mark.parametrize(("layers", "tasks", "most"), [(36, 8, 100), (1429, 100, 15)])
 @pytest.mark.parametrize(("rule", "r", "mean"), [("votes", 8, 4), ("proportional", 8, 4), ("proportional", 1, 40)])
-def test_a_parameter_budget_is_allocated_as_fast(layers, tasks, limit, rule, r, mean):
+def test_a_parameter_budget_is_allocated_as_fast(layers, tasks, most, rule, r, mean):
     scores = drawn(layers, tasks)
     shapes = {b: (576, 1536 if "mlp" in b else 576) for b in scores["task0"]}
     budget = Budget(trainable_params=sum(block_params(s, mean, r) for s in shapes.values()))
-    spent = []
-    for _ in range(5):
-        start = time.process_time()
-        allocate(scores, budget=budget, rule=rule, shapes=shapes, r=r)
-        spent.append(time.process_time() - start)
-        if spent[-1] < limit:
-            break
-    assert min(spent) < limit
+    assert times_a_sort(scores, lambda: allocate(scores, budget=budget, rule=rule, shapes=shapes, r=r)) < most
 
 
 def test_allocation_needs_no_torch():
