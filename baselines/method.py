@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import torch
@@ -27,11 +28,17 @@ class Method(ABC):
     name: ClassVar[str]  # as on the command line
     summary: ClassVar[str]  # one line for --list
     source: ClassVar[str]  # paper or library
+    departures: ClassVar[str] = ""  # from its source, for --list; nothing where there is none or the docstring has them
     trains: ClassVar[bool] = True  # whether anything is trained at all; without it seeds and rates change nothing
     trains_base: ClassVar[bool] = False  # whether the model's own weights are trained, and not an adapter
-    rate_factor: ClassVar[float] = 1.0  # its grid of learning rates is this times that of an adapter
+    rate: ClassVar[float] = 5e-4  # peak learning rate of a run that names none
+    grid_factor: ClassVar[float] = 1.0  # its grid of learning rates is this times that of an adapter
+    least_experts: ClassVar[int] = 1  # a block, where its number is a hyperparameter
+    keeps_its_size: ClassVar[bool] = False  # whether it stands at its own size where --match params is out of its reach
     # Groups of hyperparameters of which one is set: on a command line, naming one takes the default of the others back.
     one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    # Hyperparameters that came later or that a preset seldom has: at their default a spec and its key leave them out.
+    later: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:  # noqa: B027  # most methods have fields that go together in any way
         """Raise ValueError for values that do not go together; what a field alone may be stands on the field.
@@ -46,6 +53,44 @@ class Method(ABC):
         tell is refused when the method is made.
         """
 
+    def for_tasks(self, tasks: Sequence[str], shapes: Callable[[], Shapes]) -> Method:
+        """Return the same method, with whatever has to be another where only `tasks` are trained together.
+
+        shapes: gives (in, out) of the blocks that it trains, where they are needed.
+        """
+        return self
+
+    @property
+    def starts_at_base(self) -> bool:
+        """Whether the attached model answers as the base does before anything is trained."""
+        return True
+
+    @property
+    def told_tasks(self) -> bool:
+        """Whether it has to be told each sample's task, in evaluation too (`enter_tasks` of the attached model)."""
+        return False
+
+    @property
+    def search_over(self) -> float:
+        """Epochs of training batches that `search` looks at before anything is attached; 0: it is not called."""
+        return 0.0
+
+    def search(self, model: torch.nn.Module, batches: Iterable[Mapping[str, torch.Tensor]]) -> None:  # noqa: B027
+        """Find out on training batches what to attach, and leave it on `model` for `attach`; charged to `allocate`.
+
+        batches: "input_ids", "attention_mask", "labels", (B, S) each, `search_over` epochs in a training's order.
+        """
+
+    @classmethod
+    def grid(cls, rates: Sequence[float], peak: float) -> list[float]:
+        """Return the rates that `--tuned` tries. rates: those of an adapter; peak: that of the run without tuning."""
+        return [float(f"{cls.grid_factor * rate:.6g}") for rate in rates]
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return the hyperparameters that a spec holds, of which another of this class can be made."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: v for name, v in values.items() if name not in self.later or v != getattr(type(self), name)}
+
     @abstractmethod
     def attach(self, model: torch.nn.Module, probe: Probe, total_steps: int) -> Attached:
         """Make the frozen `model` trainable and return it (a PeftModel; the model itself where nothing is added).
@@ -57,6 +102,10 @@ class Method(ABC):
 
     def penalty(self, model: Attached) -> torch.Tensor | None:
         """Return a scalar to add to the loss of the forward pass just made (e.g. router balance), or None."""
+        return None
+
+    def regularizer(self, model: Attached) -> torch.Tensor | None:
+        """Return a scalar of the weights alone to add to the loss, asked for once a step, or None."""
         return None
 
     def after_step(self, model: Attached, step: int) -> None:  # noqa: B027  # most methods do nothing here

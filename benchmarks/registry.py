@@ -8,6 +8,7 @@ contestant that cannot be used stops nobody else: `broken` says why, and asking 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -18,7 +19,7 @@ import sys
 import typing
 import zlib
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -26,8 +27,9 @@ from typing import TypeVar
 import baselines.methods
 import benchmarks.suites
 from baselines.fields import alternatives
+from baselines.generic.tuner import PREFIX, tuner
 from baselines.method import Method
-from benchmarks.suite import Suite
+from benchmarks.suites import Suite
 from results.names import pick
 
 T = TypeVar("T")
@@ -45,11 +47,26 @@ def broken() -> dict[str, str]:
 
 
 def method(name: str) -> type[Method]:
-    """Return the contestant of that name. Raises ValueError: what is wrong with it, or the nearest names."""
+    """Return the contestant of that name, or of a type of PEFT's as in "peft:RANDLORA".
+
+    Raises ValueError: what is wrong with it, or the nearest names.
+    """
+    if name.startswith(PREFIX):
+        return tuner(name.removeprefix(PREFIX))
     usable, unusable = _contestants()
     if name in unusable:
         raise ValueError(f"method {name!r} cannot be used: {unusable[name]}")
     return pick("method", name, usable)
+
+
+def content(name: str) -> str | None:
+    """Return 12 hex over the file of a contestant from `SMOE_METHODS`; None for one of this repository."""
+    if name.startswith(PREFIX):
+        return None
+    module = sys.modules[method(name).__module__]
+    if module.__name__.startswith(f"{baselines.methods.__name__}."):
+        return None
+    return hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()[:12]
 
 
 def _contestants() -> tuple[dict[str, type[Method]], dict[str, str]]:
@@ -73,6 +90,7 @@ def _contestants() -> tuple[dict[str, type[Method]], dict[str, str]]:
     return dict(sorted(usable.items())), dict(sorted(unusable.items()))
 
 
+@cache  # asked for with every name
 def _fault(cls: type[Method]) -> str | None:
     """Say what keeps a class from being a contestant; None where nothing does."""
     if missing := sorted(cls.__abstractmethods__):
@@ -128,11 +146,14 @@ def _package(package: ModuleType) -> Iterator[ModuleType]:
 
 
 def _files(package: ModuleType) -> Iterator[tuple[Path, Load]]:
-    """Yield each module of a package as its file and what imports it."""
+    """Yield each module of a package and of those inside it as its file and what imports it."""
     (folder,) = package.__path__
     for info in sorted(pkgutil.iter_modules([folder]), key=lambda i: i.name):
         name = f"{package.__name__}.{info.name}"
-        yield Path(folder) / f"{info.name}.py", partial(importlib.import_module, name)
+        if info.ispkg:
+            yield from _files(importlib.import_module(name))
+        else:
+            yield Path(folder) / f"{info.name}.py", partial(importlib.import_module, name)
 
 
 def _outside(variable: str) -> Iterator[tuple[Path, Load]]:

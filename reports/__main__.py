@@ -15,9 +15,8 @@ from rich.console import Console
 
 from reports.analysis import stats
 from reports.analysis.groups import load_records
+from reports.costs import choose, cost, serving
 from reports.options import (
-    COST,
-    COSTS,
     OUT,
     PAPER,
     README,
@@ -27,6 +26,7 @@ from reports.options import (
     SplitBy,
     Suite,
     Vector,
+    by_key,
     existing,
     finish,
     formats,
@@ -36,22 +36,23 @@ from reports.options import (
     refuse,
     shown,
 )
-from results.adapters import joined
-from results.record import Record
-from results.store import RECORDS, Store
-from results.table import terminal_table
+from reports.studies.command import study
+from results.store import RECORDS
+from results.table import plain_markdown, terminal_table
 
 WIDE = 170  # columns of tables that do not fold
 app = typer.Typer(help="Tables and figures from records alone.", add_completion=False, no_args_is_help=False)
 
 
 class What(StrEnum):
-    """The frames that can be exported; see reports/frame.py."""
+    """What can be exported: frames (reports/frame.py), and files of other programs (reports/exports.py)."""
 
     records = "records"
     outcomes = "outcomes"
     blocks = "blocks"
     losses = "losses"
+    lm_eval = "lm-eval"
+    every_eval_ever = "every-eval-ever"
 
 
 @app.callback(invoke_without_command=True)
@@ -117,7 +118,7 @@ def show(
     except (OSError, ValueError) as error:
         refuse(str(error))
     folders = existing(records)
-    chosen, missing = (load_records(folders), []) if wanted is None else _by_key(folders, wanted)
+    chosen, missing = (load_records(folders), []) if wanted is None else by_key(folders, wanted)
     console = Console(highlight=False)
     # A pipe has no width of its own; a table folded to 80 columns would be hard to read and to search.
     size = width or (console.width if console.is_terminal else 200)
@@ -127,27 +128,26 @@ def show(
         refuse("\n".join(f"no record of {key}" for key in missing))
 
 
-def _by_key(folders: list[Path], keys: list[str]) -> tuple[list[Record], list[str]]:
-    """Return (the records of these keys, keys that no folder has)."""
-    stores = [Store(folder) for folder in folders]
-    loaded = {key: next((r for s in stores if (r := s.load(key)) is not None), None) for key in map(str.strip, keys)}
-    missing = [key for key, record in loaded.items() if record is None]
-    return joined(record for record in loaded.values() if record is not None), missing
-
-
 @app.command()
 def export(
-    to: Annotated[Path, typer.Option("--to", help="File to write; its ending says the format: .csv, .parquet, .json.")],
-    what: Annotated[What, typer.Option(help="A row a record, a document, a block, or a step of training.")] = (
-        What.records
-    ),
+    to: Annotated[
+        Path, typer.Option("--to", help="File, whose ending says its format: .csv, .parquet, .json; or a folder.")
+    ],
+    what: Annotated[
+        What, typer.Option(help="A row a record, document, block or step; or a folder of another program's files.")
+    ] = What.records,
     records: Records = None,
 ) -> None:
-    """Write records as one table for other tools; the columns are described in reports/frame.py."""
+    """Write records as one table (reports/frame.py), or as the files of lm-eval or Every Eval Ever."""
+    from reports import exports
     from reports.frame import FRAMES, check_ending, write
 
     folders = existing(records)
     try:
+        if what.value in exports.FOLDERS:
+            files = exports.write(what.value, load_records(folders), to)
+            print(f"{shown(to)}: {len(files):,} files")
+            return
         check_ending(to)
         frame = FRAMES[what.value](*folders)
         write(frame, to)
@@ -234,31 +234,10 @@ def paper(
         print("No record: python -m benchmarks.run --profile paper makes them.")
 
 
-@app.command()
-def cost(
-    records: Annotated[
-        Path, typer.Option(help="Folder of cost records.", show_default="results/records/costs")
-    ] = COSTS,
-    out: Annotated[
-        Path, typer.Option(help="Folder to draw into, or to check.", show_default="reports/out/cost")
-    ] = COST,
-    images: Images = True,
-    vector: Vector = False,
-    check: Annotated[bool, typer.Option("--check", help="Compare with a redraw; exit 1 on a difference.")] = False,
-) -> None:
-    """How time and memory grow with width, depth, length, experts and rank, beside what arithmetic says."""
-    from reports.analysis.cost_laws import laws
-    from reports.render.cost import check_costs, draw_costs
-
-    measured = [r for r in Store(records).all() if not r.spec.scored and r.status == "done"]
-    try:
-        fitted = laws(measured)
-    except ValueError as error:
-        refuse(f"{records.name}: {error}")
-    if check:
-        finish(check_costs(fitted, measured, out, images), out, "python -m reports cost")
-    draw_costs(fitted, measured, out, formats(images, vector))
-    print(f"{shown(out)}/cost.md")
+app.command()(cost)
+app.command()(serving)
+app.command()(choose)
+app.command()(study)
 
 
 @app.command()
@@ -289,10 +268,10 @@ def power(
 
 @app.command()
 def simulate(replicates: Annotated[int, typer.Option(min=1, help="Evaluations of each cell.")] = 2000) -> None:
-    """Simulate how often each test finds a difference that is not there, and one that is."""
+    """Simulate how often each test finds a difference that is not there, and one that is: a table in Markdown."""
     from reports.render.power import simulation_table
 
-    Console(width=WIDE).print(terminal_table(simulation_table(replicates)))
+    print(plain_markdown(simulation_table(replicates)))
 
 
 if __name__ == "__main__":

@@ -9,14 +9,18 @@ from typing import Annotated, NoReturn
 import typer
 
 from reports.analysis.groups import Group, MixedError, load_records, make_groups
-from results.stability import STABILITY, Stability
-from results.store import RECORDS
+from results.adapters import joined
+from results.record import Record
+from results.store import RECORDS, Store
+from results.studies.stability import STABILITY, Stability
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "reports" / "out" / "main"
 PAPER = ROOT / "reports" / "out" / "paper"
 COST = ROOT / "reports" / "out" / "cost"
 COSTS = ROOT / "results" / "records" / "costs"
+SERVING_OUT = ROOT / "reports" / "out" / "serving"
+SERVED = ROOT / "results" / "records" / "serving"
 README = ROOT / "README.md"
 
 Records = Annotated[list[Path] | None, typer.Option("--records", help="Folder of records; may be given again.")]
@@ -60,6 +64,14 @@ def load_groups(
         return make_groups(load_records(folders, suite), split_by or (), allow or (), auto_split)
     except (MixedError, ValueError) as error:
         refuse(str(error))
+
+
+def by_key(folders: list[Path], keys: list[str]) -> tuple[list[Record], list[str]]:
+    """Return (the records of these keys, keys that no folder has)."""
+    stores = [Store(folder) for folder in folders]
+    loaded = {key: next((r for s in stores if (r := s.load(key)) is not None), None) for key in map(str.strip, keys)}
+    missing = [key for key, record in loaded.items() if record is None]
+    return joined(record for record in loaded.values() if record is not None), missing
 
 
 def load_measured_stability(folders: list[Path]) -> list[Stability]:

@@ -53,13 +53,31 @@ METHODS = (
     Entry("smoe-attention", "variant", grouping=True),
     Entry("smoe-mlp", "variant", grouping=True),
     Entry("lora-own", "reference"),  # LoRA in the mixtures' layer: what memory and time are compared with
+    Entry("experts", "rival"),  # any importance, spent as experts ...
+    Entry("ranks", "rival"),  # ... and as ranks
+    Entry("sensitive-ranks", "rival"),
+    Entry("random-ranks", "control", controls="sensitive-ranks"),
+    Entry("inverse-ranks", "control", controls="sensitive-ranks"),
+    Entry("fim-lora", "rival"),
+    Entry("eva-lora", "rival"),
+    Entry("gora", "rival"),
+    Entry("adamole", "rival"),
+    Entry("ld-mole", "rival"),
+    Entry("smora", "rival"),
+    Entry("loramoe", "rival"),
+    Entry("mixlora", "rival"),
+    Entry("goat", "rival"),
+    Entry("dmep", "rival"),
+    Entry("guilomo", "rival"),
 )  # fmt: skip
 SUBJECT = "lora-smoe"  # the method whose variants, controls and ablations are asked about
 
 # Okabe and Ito's eight colours, which stay apart for every common kind of colour blindness (their yellow, too pale
-# for a line on white, is darkened). 8 colours and 12 markers make 96 different looks.
+# for a line on white, is darkened). 8 colours and 16 markers make 128 different looks.
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A00")
-MARKERS = ("o", "s", "^", "D", "*", "v", "P", "X", "<", ">", "h", "d")
+MARKERS: tuple[str | tuple[int, int, int], ...] = (
+    "o", "s", "^", "D", "*", "v", "P", "X", "<", ">", "h", "d", "p", "8", "H", (4, 1, 0),
+)  # fmt: skip
 DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
 _PLACES = {entry.name: place for place, entry in enumerate(METHODS)}

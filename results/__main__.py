@@ -1,4 +1,4 @@
-"""`python -m results`: add and pack records, say what code this is, print the JSON Schema of a record."""
+"""`python -m results`: add, merge and pack records, say what code this is, print the JSON Schema of a record."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from results.environment import commit_and_tree
@@ -50,6 +51,35 @@ def add(folder: Path, to: Path = CONTRIBUTED) -> None:
     print(f"{len(new)} records added to {to}; {len(records) - len(new)} were there already")
 
 
+def merge(folders: Sequence[Path], to: Path) -> None:
+    """Put the records of several stores, files and packs, into the folder `to`, which may be one of them.
+
+    A finished record goes before a failed one of its key. Nothing is written before all are read. Raises ValueError
+    naming every file that is no record and every key that two stores have different finished records of, or OSError.
+    """
+    found: dict[str, tuple[Record, Path]] = {}
+    problems: list[str] = []
+    for folder in folders:
+        store = Store(folder)
+        if not (records := store.all()) and not store.unreadable:
+            problems.append(f"{folder}: no record there")
+        problems += [f"{path}: {reason}" for path, reason in store.unreadable]
+        for record in records:
+            other, where = found.get(record.key, (None, folder))
+            if other is None or (other.status, record.status) == ("failed", "done"):
+                found[record.key] = record, folder
+            elif other.status == record.status == "done" and other != record:
+                problems.append(f"{record.key}: {where} and {folder} have different measurements of it; keep one")
+    if problems:
+        raise ValueError("nothing was merged:\n" + "\n".join(problems))
+    store, written = Store(to), 0
+    for record, _ in found.values():
+        if store.load(record.key) != record:
+            store.save(record)
+            written += 1
+    print(f"{len(found)} records of {len(folders)} folders in {to}, {written} of them written now")
+
+
 def _checked(folder: Path) -> tuple[list[Record], list[str]]:
     """Return (the records of a folder's files and packs, marked as contributed; what is wrong with the others)."""
     files, packs = record_files(folder), sorted(folder.glob(PACKS)) if folder.is_dir() else []
@@ -82,6 +112,9 @@ def main() -> int:
     adding.add_argument(
         "--to", type=folder_path, default=CONTRIBUTED, metavar="FOLDER", help="results/records/contributed"
     )
+    merging = commands.add_parser("merge", help="put the records of several folders into one; conflicts are named")
+    merging.add_argument("folders", type=folder_path, nargs="+")
+    merging.add_argument("--to", type=folder_path, required=True, metavar="FOLDER")
     packing = commands.add_parser("pack", help="put the records of a folder into one compressed file")
     packing.add_argument("folder", type=folder_path)
     packing.add_argument("--to", type=folder_path, required=True, metavar="FILE", help="NAME.jsonl.xz")
@@ -91,6 +124,8 @@ def main() -> int:
     try:
         if asked.command == "add":
             add(asked.folder, asked.to)
+        elif asked.command == "merge":
+            merge(asked.folders, asked.to)
         elif asked.command == "pack":
             pack(asked.folder, asked.to)
         elif asked.command == "schema":

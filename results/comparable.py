@@ -14,21 +14,23 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from results.environment import fingerprint
+from results.names import place
 from results.record import Record
 from results.spec import RunSpec
 from results.tuning import HELD_OUT
 
 IDENTITY = ("suite", "model", "train_documents", "evaluation_limit", "match", "split")
-ROW = ("method", "hyperparameters", "learning_rate", "probe_documents", "adapters")
+ROW = ("method", "hyperparameters", "learning_rate", "probe_documents", "adapters", "method_content")
 SEEDS = ("seed", "data_seed")
 AGREED = (
     "device", "dtype", "protocol", "source", "revisions", "own_tasks", "malloc", "compiled", "quantize", "tasks",
-    "evaluation_batch_size", "model_content", "suite_version", "targets",
+    "evaluation_batch_size", "scorer", "model_content", "suite_version", "targets",
 )  # fmt: skip
 TRAINED = (
     "task_shares", "epochs", "batch_size", "micro_batch", "max_length", "weight_decay", "warmup_fraction",
 )  # fmt: skip
-UNCOMPARED = ("trust_remote_code", "task")  # how a model is loaded; which part of a row this is (results/adapters.py)
+# How a model is loaded; which part of a row this is (results/adapters.py); what is evaluated beside the scores.
+UNCOMPARED = ("trust_remote_code", "task", "probe_router")
 
 UNPAIRED = ("tasks", "documents", "metrics")  # without these in common there is nothing to compare
 BY_SEED = ("data_seed", "training_data", "held_out_training_data")  # fields that have to agree at each seed alone
@@ -65,9 +67,17 @@ def agreement_fields(record: Record) -> dict[str, Any]:
         fields.update({name: getattr(spec, name) for name in ("data_seed", *TRAINED)})
         hashes = [(task, entry.get("train_hash")) for task, entry in sorted(described.items())]
         fields["training_data"] = short_hash(hashes)
+    if record.trained_blocks is not None:  # a method that trains no blocks has none to agree on
+        fields["trained_blocks"] = blocks_as_text(record.trained_blocks)
     if spec.split == HELD_OUT:  # other documents on purpose; among themselves they have to agree as well
         fields.update({f"held_out_{name}": fields.pop(name) for name in _DRAWN if name in fields})
     return fields
+
+
+def blocks_as_text(blocks: Sequence[str]) -> str:
+    """Name a set of blocks: their number, their projections, and a hash over their whole names."""
+    projections = ", ".join(sorted({place(block)[1] for block in blocks}))
+    return f"{len(blocks)} blocks {short_hash(sorted(blocks))}: {projections}"
 
 
 def agreement(records: Sequence[Record]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
@@ -129,6 +139,8 @@ def row_settings(spec: RunSpec, every: bool = False) -> dict[str, Any]:
     """Return the settings of a row by name, hyperparameters included; every: all other fields but the seeds, too."""
     names = spec.to_json().keys() if every else ROW
     settings = {name: getattr(spec, name) for name in names if name not in ("method", "hyperparameters", *SEEDS)}
+    if spec.method_content is None:
+        settings.pop("method_content", None)
     return {**settings, **spec.hyperparameters} if every else {**spec.hyperparameters, **settings}
 
 
@@ -161,4 +173,6 @@ def short_hash(value: Any) -> str:
 
 
 def _without(spec: RunSpec, names: Collection[str]) -> Mapping[str, Any]:
-    return {name: value for name, value in spec.to_json().items() if name not in names}
+    """Return the fields but for `names`; of a model that is known by its content, where it lies is left out."""
+    fields = {**spec.to_json(), "model": spec.model_identity[0]}
+    return {name: value for name, value in fields.items() if name not in names}

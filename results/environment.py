@@ -43,8 +43,7 @@ def environment(device_name: str | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()}-{platform.machine()}",
         "os": _os_name(),
-        "cpu_model": _cpu_model(),
-        "cpu_count": _cpu_count(),
+        **processor(),
         "memory_bytes": _memory_bytes(),
         "device_name": device_name,
         "versions": {name: _version(name) for name in PACKAGES},
@@ -56,6 +55,11 @@ def environment(device_name: str | None = None) -> dict[str, Any]:
         "execution": None,  # processes and executor
         "timestamp": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def processor() -> dict[str, Any]:
+    """Name the processor and count its cores, as every record of this machine does."""
+    return {"cpu_model": _cpu_model(), "cpu_count": _cpu_count()}
 
 
 def fingerprint(environment: Mapping[str, Any], spec: RunSpec) -> dict[str, Any]:

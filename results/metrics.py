@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from results.names import unknown
-from results.record import PHASES, Cost, Record, Score
+from results.record import PHASES, START, Cost, Record, Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +97,14 @@ def unparseable(record: Record) -> float | None:
 
 
 def phase_peak_bytes(record: Record, phase: str) -> int | None:
-    """Peak of one phase: what the allocator gave out on CUDA, the resident memory of the process on a CPU."""
+    """Peak of one phase: what the allocator of an accelerator gave out, the resident memory of the process on a CPU."""
     cost = record.costs.get(phase)
     return None if cost is None else _peak(record, cost)
 
 
 def peak_bytes(record: Record) -> int | None:
-    """Largest peak among the measured phases."""
-    peaks = [peak for cost in record.costs.values() if (peak := _peak(record, cost)) is not None]
+    """Largest peak among the measured phases of `PHASES`."""
+    peaks = [peak for cost in _main(record) if (peak := _peak(record, cost)) is not None]
     return max(peaks, default=None)
 
 
@@ -117,12 +117,23 @@ def active_params(record: Record) -> float | None:
 
 
 def wall_seconds(record: Record, phase: str | None = None) -> float | None:
-    """Wall-clock of one phase, or of all together; None when it was not reached."""
+    """Wall-clock of one phase, or of `PHASES` together; None when it was not reached."""
     if phase is not None:
         cost = record.costs.get(phase)
         return None if cost is None else cost.wall_seconds
-    seconds = [cost.wall_seconds for cost in record.costs.values()]
-    return sum(seconds) if seconds and None not in seconds else None
+    seconds = [cost.wall_seconds for cost in _main(record)]
+    return sum(seconds) if seconds else None
+
+
+def job_seconds(record: Record) -> float | None:
+    """Wall-clock of the whole job from the start of its process; None where that was not measured."""
+    return sum(cost.wall_seconds for cost in record.costs.values()) if START in record.costs else None
+
+
+def around_seconds(record: Record) -> float | None:
+    """Wall-clock of the job outside of `PHASES`: imports, tasks, tokens, description, saving; None as `job_seconds`."""
+    whole, main = job_seconds(record), wall_seconds(record)
+    return None if whole is None or main is None else whole - main
 
 
 def tokens_per_second(record: Record, phase: str) -> float | None:
@@ -133,8 +144,12 @@ def tokens_per_second(record: Record, phase: str) -> float | None:
     return cost.tokens / cost.wall_seconds
 
 
+def _main(record: Record) -> list[Cost]:
+    return [cost for phase, cost in record.costs.items() if phase in PHASES]
+
+
 def _peak(record: Record, cost: Cost) -> int | None:
-    return cost.peak_allocated_bytes if record.spec.device == "cuda" else cost.peak_resident_bytes
+    return cost.peak_resident_bytes if record.spec.device == "cpu" else cost.peak_allocated_bytes
 
 
 def _parameters(field: str) -> Callable[[Record], float | None]:
@@ -153,38 +168,33 @@ def _memory(name: str, label: str, get: Callable[[Record], float | None], format
     return Metric(name=name, unit="bytes", direction="lower", label=label, format=format, get=get)
 
 
+def _alone(get: Callable[[Record], float | None]) -> Callable[[Record], float | None]:
+    """Give no time of a record that was measured while the machine did other work."""
+    return lambda record: None if record.environment.get("shared_machine") else get(record)
+
+
 def _time(name: str, label: str, get: Callable[[Record], float | None]) -> Metric:
-    return Metric(name=name, unit="seconds", direction="lower", label=label, format=",.1f", get=get)
+    return Metric(name=name, unit="seconds", direction="lower", label=label, format=",.1f", get=_alone(get))
 
 
 def _accuracy(name: str, label: str, get: Callable[[Record], float | None]) -> Metric:
     return Metric(name=name, unit="fraction", direction="higher", label=label, format=".1f", get=get)
 
 
+def _bits(name: str, label: str, direction: str, get: Callable[[Record], float | None]) -> Metric:
+    return Metric(name=name, unit="bits", direction=direction, label=label, format=".4f", get=get)
+
+
 def _speed(name: str, label: str, phase: str) -> Metric:
-    get = _phase(tokens_per_second, phase)
+    get = _alone(_phase(tokens_per_second, phase))
     return Metric(name=name, unit="tokens/second", direction="higher", label=label, format=",.0f", get=get)
 
 
 METRICS: tuple[Metric, ...] = (
     _accuracy("macro_accuracy", "Macro mean", macro_accuracy),
     _accuracy("micro_accuracy", "Micro mean", micro_accuracy),
-    Metric(
-        name="bits_per_byte",
-        unit="bits",
-        direction="lower",
-        label="Bits per byte",
-        format=".4f",
-        get=macro_bits_per_byte,
-    ),
-    Metric(
-        name="margin_per_byte",
-        unit="bits",
-        direction="higher",
-        label="Margin per byte",
-        format=".4f",
-        get=macro_margin_per_byte,
-    ),
+    _bits("bits_per_byte", "Bits per byte", "lower", macro_bits_per_byte),
+    _bits("margin_per_byte", "Margin per byte", "higher", macro_margin_per_byte),
     Metric(
         name="first_step",
         unit="logits",
@@ -212,6 +222,8 @@ METRICS: tuple[Metric, ...] = (
     *(_memory(f"peak_{phase}_bytes", f"Peak, {phase}", _phase(phase_peak_bytes, phase)) for phase in PHASES),
     _time("total_seconds", "Time", wall_seconds),
     *(_time(f"{phase}_seconds", f"Time, {phase}", _phase(wall_seconds, phase)) for phase in PHASES),
+    _time("around_seconds", "Time, around", around_seconds),
+    _time("job_seconds", "Time, whole job", job_seconds),
     _speed("train_speed", "Train speed", "train"),
     _speed("evaluate_speed", "Evaluate speed", "evaluate"),
 )

@@ -10,15 +10,21 @@ T = TypeVar("T")
 
 
 FEW = 8  # names that are all said
+MOST = 30  # names that are said at all
 
 
 def unknown(kind: str, name: str, names: Iterable[str]) -> ValueError:
-    """Make the error for a name that does not exist; it says the nearest names, and all where none is near or few."""
+    """Make the error for a name that does not exist.
+
+    It says the nearest names, and all of them (the first 30 of many) where none is near or they are few.
+    """
     names = sorted(names)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hints = [f"did you mean {' or '.join(near)}?"] if near else []
     if not near or len(names) <= FEW:
-        hints.append(f"known: {', '.join(names) or 'none'}")
+        hints.append(f"known: {', '.join(names[:MOST]) or 'none'}")
+        if len(names) > MOST:
+            hints[-1] += f" and {len(names) - MOST} more"
     return ValueError(f"unknown {kind} {name!r}; {' '.join(hints)}")
 
 

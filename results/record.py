@@ -25,11 +25,14 @@ from results.private import private_text
 from results.spec import SCHEMA, STRICT, Count, Items, RecordError, RunSpec, Seconds, validated
 
 PHASES = ("load", "allocate", "train", "evaluate")  # that the reports show
-FURTHER_PHASES = ("start", "prepare")  # imports and device; tokenising and planning
+START, PREPARE, DESCRIBE, SAVE = "start", "prepare", "describe", "save"
+# Around them, so that all together are the job's wall-clock: from the start of the process to the job's first line;
+# tasks, tokens, blocks; first step, routers, variants of the evaluation; the adapter's file. Absent in early records.
+FURTHER_PHASES = (START, PREPARE, DESCRIBE, SAVE)
 ACCURACIES = ("acc", "acc_norm", "acc_bytes", "exact_match", "em")  # in [0, 1], and the mean of their outcomes
 MEAN_TOLERANCE = 1e-6
 DIGITS = 4  # significant ones of sensitivities and of what routers did
-_ROUNDED = ("sensitivity", "router")  # among the facts
+_ROUNDED = ("sensitivity", "importance", "router")  # among the facts
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -111,7 +114,9 @@ class Record:
     facts: Mapping[str, Any]  # what the method says of itself: "experts" per block, "sensitivity" per task and block
     data: Mapping[str, Any]  # per task: train and evaluate counts and hashes, truncated, share of the mixture
     environment: Mapping[str, Any]  # see results/environment.py
-    trained_blocks: Items[str] | None = None  # names of the target modules that were trained
+    # Whole names of the blocks that the method was given to train, of which an allocator may leave some without an
+    # expert (facts). None for a method that does not work by blocks, and in schema 1.
+    trained_blocks: Items[str] | None = None
     first_step: Annotated[float, Field(ge=0)] | None = None  # rms change of the answers' logits by one step
     variants: Mapping[str, Mapping[str, Score]] | None = None  # evaluation "shuffled", "uniform": scores by task
     scorer: str | None = None  # which way of scoring was used

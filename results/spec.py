@@ -17,7 +17,10 @@ from pydantic.dataclasses import dataclass
 
 from results.private import home_relative
 
-COST = "cost"  # the protocol of a record without scores: only what the phases cost was asked
+LM_EVAL: Literal["lm-eval"] = "lm-eval"  # ways of scoring log-likelihoods
+SHARED_PREFIX: Literal["shared-prefix"] = "shared-prefix"
+COST = "cost"  # protocols of records without scores: only what the phases cost was asked,
+SERVING = "serving"  # or what the trained model costs who uses it
 SCHEMA: Literal[2] = 2  # of records and of the specs in them; its history is in results/record.py
 
 T = TypeVar("T")
@@ -56,8 +59,8 @@ class RunSpec:
     probe_documents: Count  # documents a task that allocators may read
     evaluation_limit: Count | None  # documents a task; None: all
     evaluation_batch_size: Count
-    dtype: str  # "float32" | "bfloat16"
-    device: str  # "cpu" | "cuda"
+    dtype: str  # "float32" | "bfloat16" | "float16"
+    device: str  # "cpu" | "cuda" | "mps" | "xpu"
     # Fields below have a default because they came later or are seldom asked for: at their default they are left out
     # of the key's hash, so that a further field leaves the keys of earlier records what they were.
     match: str = "none"  # "params" | "experts": what was made equal over the methods of the run
@@ -71,9 +74,14 @@ class RunSpec:
     own_tasks: str | None = None  # hash over the files of one's own lm-eval tasks
     compiled: bool = False  # whether training steps go through torch.compile
     micro_batch: Annotated[int, Field(ge=1)] | None = None  # documents of a step that go through the model at once
-    model_content: str | None = None  # hash of the model's config and weights' headers; of a hub model its commit
+    # Who asks the model for log-likelihoods: lm-eval's own wrapper, or one pass a document (jobs/shared_prefix.py).
+    scorer: Literal["lm-eval", "shared-prefix"] = LM_EVAL
+    # Hash of the model's configuration, weights and tokeniser; of a hub model its commit; None for names defined here.
+    model_content: str | None = None
     suite_version: str | None = None  # changes whenever the suite's numbers would
     targets: str | Items[str] | None = None  # target modules as given, before they were resolved to blocks
+    method_content: str | None = None  # hash of the method's file where it lies outside of this repository
+    probe_router: bool = False  # whether it is evaluated again with its routers changed (the record's variants)
     # The one of `tasks` that this job's adapter is trained and scored on, where each has its own; None: all of them.
     # Which documents those are is decided over all the tasks; results/adapters.py makes one row of the jobs.
     task: str | None = None
@@ -86,10 +94,22 @@ class RunSpec:
         """`suite--model--method--s0--<8 hex of a hash over all fields>`; a valid file name."""
         later = {f.name: f.default for f in dataclasses.fields(self) if f.default is not dataclasses.MISSING}
         asked = {name: value for name, value in self.to_json().items() if name not in later or value != later[name]}
+        if self.model_content is not None:
+            del asked["model"]  # where it lies
         text = json.dumps({"schema": SCHEMA, **asked}, sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        model = "".join(c if c.isalnum() or c in "._-" else "-" for c in self.model.rstrip("/").split("/")[-1])
+        model = "".join(c if c.isalnum() or c in "._-" else "-" for c in self.model_name)
         return f"{self.suite}--{model}--{self.method}--s{self.seed}--{digest}"
+
+    @property
+    def model_name(self) -> str:
+        """The last part of the model's name, which is no identity: two folders may share it."""
+        return self.model.rstrip("/").split("/")[-1]
+
+    @property
+    def model_identity(self) -> tuple[str, str | None]:
+        """What makes two models one: their name where it is defined here, else their name's last part and content."""
+        return (self.model if self.model_content is None else self.model_name), self.model_content
 
     @property
     def trained_tasks(self) -> tuple[str, ...]:
@@ -99,7 +119,7 @@ class RunSpec:
     @property
     def scored(self) -> bool:
         """Whether a finished record has scores."""
-        return self.protocol != COST
+        return self.protocol not in (COST, SERVING)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types."""

@@ -20,7 +20,7 @@ EDGE_FACTOR = 16 ** (1 / 3)  # between two rates of the standard grid, and to th
 
 def grid_id(spec: RunSpec) -> str:
     """Name what all jobs of one method's grid, and those they decide on, share: all but rate, seeds, split, task."""
-    fields = spec.to_json()
+    fields: dict[str, object] = {**spec.to_json(), "model": spec.model_identity[0]}
     if spec.split != HELD_OUT:
         fields["train_documents"] = grid_documents(spec)
     for name in ("learning_rate", "seed", "data_seed", "split", "task"):

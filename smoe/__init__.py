@@ -27,23 +27,27 @@ from smoe.allocation import (
     save_flat,
     votes,
 )
-from smoe.blocks import DEFAULT_TARGETS, block_shapes, find_blocks, place
+from smoe.blocks import DEFAULT_TARGETS, block_shapes, find_blocks, left_out, place
 from smoe.config import SMoEConfig
-from smoe.diagnostics import BlockRouting, RoutingReport, record_routing
+from smoe.diagnostics import CHANGES, BlockRouting, RoutingReport, changed_routing, record_routing
 from smoe.layer import SMoELinear
 from smoe.model import SMoEModel, experts_per_block, parameter_counts, smoe_layers
+from smoe.routers import Router, router, routers
 from smoe.routers.balance import balance_loss
 from smoe.routers.softmax import route
+from smoe.routers.task import task_id
 from smoe.sensitivity import Probe, Sensitivity, sensitivity
 
 registration.register()
 
 __all__ = [
+    "CHANGES",
     "DEFAULT_TARGETS",
     "BlockRouting",
     "Budget",
     "BudgetError",
     "Probe",
+    "Router",
     "RoutingReport",
     "SMoEConfig",
     "SMoELinear",
@@ -54,17 +58,22 @@ __all__ = [
     "block_kind",
     "block_params",
     "block_shapes",
+    "changed_routing",
     "experts_per_block",
     "find_blocks",
     "grouped",
+    "left_out",
     "load_flat",
     "parameter_counts",
     "place",
     "record_routing",
     "released_votes",
     "route",
+    "router",
+    "routers",
     "save_flat",
     "sensitivity",
     "smoe_layers",
+    "task_id",
     "votes",
 ]

@@ -27,6 +27,7 @@ from rich.text import Text
 from smoe.allocation import GROUPINGS, RULES, Budget, allocate, load_flat, save_flat
 from smoe.heatmap import Grid, colour, grid_of
 from smoe.sensitivity import MODES, Sensitivity, sensitivity
+from smoe.tokens import scored_tokens
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="LoRA-SMoE: sensitivity, allocation, heat maps.")
 console = Console()
@@ -212,11 +213,11 @@ def tokenised(rows: list[tuple[str, str]], tokenizer: Any, size: int, max_length
 
     pairs = []
     for prompt, answer in rows:
-        context, whole = tokenizer(prompt)["input_ids"], tokenizer(prompt + answer)["input_ids"]
-        answered = len(whole) - len(context)
-        if answered < 1 or answered >= max_length:
-            raise ValueError(f"the answer {answer[:60]!r} has {answered} tokens of at most {max_length - 1}")
-        pairs.append((whole[-max_length:], answered))
+        pair = scored_tokens(tokenizer, prompt, answer)
+        try:
+            pairs.append((pair.cut(max_length), len(pair.answer)))
+        except ValueError as error:
+            raise ValueError(f"{error}: {answer[:60]!r}; ask for more with --max-length") from error
     batches = []
     for start in range(0, len(pairs), size):
         chunk = pairs[start : start + size]

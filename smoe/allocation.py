@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from smoe.proportional import largest_remainder, proportional_within, task_weights
-from smoe.voting import grant_votes, ranked, vote_order
+from smoe.rules.proportional import largest_remainder, proportional_within, task_weights
+from smoe.rules.voting import grant_votes, ranked, vote_order
 
 Scores = Mapping[str, Mapping[str, float]]  # task -> block -> score
 Allocation = dict[str, int]  # block -> experts; 0 is no adapter
@@ -80,12 +80,21 @@ def grouped(blocks: Sequence[str], grouping: str) -> dict[str, list[str]]:
     return groups
 
 
-def block_params(shape: tuple[int, int], experts: int, r: int, share_A: bool = False) -> int:
-    """Count the parameters of a block (I, O): E R (I + O) and, above one expert, E I of router."""
+def block_params(shape: tuple[int, int], experts: int, r: int, share_A: bool = False, router: bool | str = True) -> int:
+    """Count the parameters of a block (I, O): E R (I + O) and, above one expert, E I of a trained router.
+
+    router: whether there is one, or its name where it has more than E rows; what blocks share is not counted.
+    """
     inputs, outputs = shape
     if experts == 0:
         return 0
-    return (1 if share_A else experts) * r * inputs + experts * r * outputs + (experts * inputs if experts > 1 else 0)
+    if isinstance(router, str):
+        from smoe.routers import router_params  # here, since it needs torch
+
+        rows = router_params(router, experts, inputs)
+    else:
+        rows = experts * inputs if router and experts > 1 else 0
+    return (1 if share_A else experts) * r * inputs + experts * r * outputs + rows
 
 
 def votes(scores: Scores, passing: int | Mapping[str, int]) -> Allocation:
@@ -131,13 +140,15 @@ def allocate(
     shapes: Mapping[str, tuple[int, int]] | None = None,
     r: int = 8,
     share_A: bool = False,
+    router: bool | str = True,
 ) -> Allocation:
     """Hand out experts to blocks by sensitivity, meeting the budget exactly.
 
     min_experts, max_experts: bounds for every block of the grouping; blocks outside it get 0. Under "votes" a block
     never gets more than one expert per task (or `min_experts`, where that is more).
-    shapes, r, share_A: only for a budget in trainable parameters: (in, out) of every block, rank, one A for all
-    experts. Such a budget is never exceeded; what is left is less than the next expert in the order of the rule costs.
+    shapes, r, share_A, router: only for a budget in trainable parameters: (in, out) of every block, rank, one A for all
+    experts, whether a router is trained, or which. Such a budget is never exceeded; what is left is less than the next
+    expert in the order of the rule costs.
     Raises BudgetError naming the nearest possible values. Blocks come back in the order of the scores.
     """
     blocks = _blocks(scores)
@@ -169,7 +180,7 @@ def allocate(
             int(budget.trainable_params),
             min_experts,
             cap,
-            lambda b, e: block_params(sizes[b], e, r, share_A),
+            lambda b, e: block_params(sizes[b], e, r, share_A, router),
         )
     return {block: experts.get(block, 0) for block in blocks}
 
@@ -178,7 +189,7 @@ def load_flat(path: str | Path) -> Allocation:
     """Read the authors' flat JSON, {"model.layers.0.self_attn.v_proj": 8, ...}. Raises ValueError for other files."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:  # also where the bytes are no text
+    except (ValueError, RecursionError) as error:  # also where the bytes are no text
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(data, dict) or not data:
         raise ValueError(f"{path}: expected a JSON object of block: experts")

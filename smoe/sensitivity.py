@@ -37,12 +37,13 @@ from torch import nn
 
 from smoe.blocks import Targets, find_blocks
 from smoe.gradients import accumulating, capture_linear_io, frozen_for_scoring, sample_losses
-from smoe.scorers import ReleasedScorer, SamplesMixed, Scorer, SquaredNormScorer
+from smoe.gradients.scorers import ReleasedScorer, SamplesMixed, Scorer, SquaredNormScorer
 
 Mode = Literal["paper", "released"]
 MODES: tuple[str, ...] = get_args(Mode)
 ENGINES = ("gram", "reference")
 ARTEFACT = "smoe-sensitivity-1"
+MOST = 1e150  # of a squared norm in an artefact
 
 # Calibration samples, called the probe: a few tokenised training batches of each task.
 Probe = Mapping[str, Sequence[Mapping[str, torch.Tensor]]]
@@ -110,16 +111,25 @@ class Sensitivity:
         """Read an artefact. Raises ValueError, with the reason, for any other file."""
         try:
             body = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:  # also where the bytes are no text
+        except (ValueError, RecursionError) as error:  # also where the bytes are no text
             raise ValueError(f"{path} is not JSON: {error}") from error
         if not isinstance(body, dict) or body.get("format") != ARTEFACT:
             raise ValueError(f"{path} is not a sensitivity artefact (format {ARTEFACT})")
         if lacking := [name for name in ("values", "samples", "mode", "metadata") if name not in body]:
             raise ValueError(f"{path} is not a whole sensitivity artefact: it lacks {', '.join(lacking)}")
         if not _whole(body["values"]):
-            raise ValueError(f"{path} is not a whole sensitivity artefact: every block of a task needs its numbers")
+            raise ValueError(
+                f"{path} is not a whole sensitivity artefact: every block needs its numbers, from 0 to {MOST:g}"
+            )
+        samples, mode, metadata = body["samples"], body["mode"], body["metadata"]
+        counted = isinstance(samples, dict) and all(type(n) is int and n > 0 for n in samples.values())
+        if not counted or mode not in MODES or not isinstance(metadata, dict):
+            raise ValueError(
+                f"{path} is not a whole sensitivity artefact: samples must be a count of each task, mode one of "
+                f"{', '.join(MODES)}, metadata an object; got {samples!r:.80}, {mode!r:.80}, {metadata!r:.80}"
+            )
         values = {t: {b: tuple(v) for b, v in blocks.items()} for t, blocks in body["values"].items()}
-        return cls(values=values, samples=body["samples"], mode=body["mode"], metadata=body["metadata"])
+        return cls(values=values, samples=samples, mode=mode, metadata=metadata)
 
 
 def sensitivity(
@@ -153,6 +163,7 @@ def sensitivity(
     samples = {task: sum(batch["input_ids"].shape[0] for batch in batches) for task, batches in probe.items()}
     config = getattr(model, "config", None)
     facts = {"model": getattr(config, "name_or_path", None) or type(model).__name__, "data": probe_hash(probe)}
+    facts["weights"] = weights_hash(model)
     facts |= {"engine": engine} | dict(metadata or {})
     values = {} if resume is None else _finished(resume, mode, facts, blocks)
 
@@ -225,7 +236,22 @@ def _whole(values: Any) -> bool:
     if not isinstance(values, dict) or not all(isinstance(blocks, dict) and blocks for blocks in values.values()):
         return False
     lists = [v for blocks in values.values() for v in blocks.values()]
-    return bool(lists) and all(isinstance(v, list) and v and all(isinstance(n, int | float) for n in v) for v in lists)
+    return bool(lists) and all(isinstance(v, list) and v and all(map(_is_square, v)) for v in lists)
+
+
+def _is_square(value: Any) -> bool:
+    """Tell whether this is a squared norm whose own square is still a number: from 0 on, neither NaN nor infinite."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < MOST
+
+
+def weights_hash(model: nn.Module) -> str:
+    """Hash names, shapes and 64 evenly spaced values of every parameter, 16 hex: which weights were scored."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        values = parameter.detach().reshape(-1)
+        few = values[:: max(1, values.numel() // 64)].cpu().contiguous().view(torch.uint8)
+        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}\n".encode() + few.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def probe_hash(probe: Probe) -> str:

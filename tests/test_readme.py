@@ -17,11 +17,9 @@ OUTPUT = ("<!-- output:begin -->\n", "<!-- output:end -->\n")
 WIDTH = 88  # a longer comment is cut at its first colon, semicolon or comma
 FOLDERS = ("smoe", "baselines", "benchmarks", "results", "reports")
 KEY_FILES = (  # beside the folders: where a reader begins
-    "smoe/sensitivity.py", "smoe/allocation.py", "smoe/layer.py", "smoe/model.py", "baselines/method.py",
-    "baselines/experts.py", "benchmarks/run.py", "benchmarks/study.py", "benchmarks/compare.py",
-    "benchmarks/plan/request.py", "benchmarks/jobs/job.py", "results/record.py", "results/store.py",
-    "results/comparable.py", "results/metrics.py",
-    "reports/__main__.py", "reports/roster.py", "examples/finetune_with_trainer.py", "tests/house.py",
+    "smoe/sensitivity.py", "smoe/allocation.py", "smoe/layer.py", "baselines/method.py", "benchmarks/run.py",
+    "benchmarks/jobs/job.py", "results/record.py", "results/comparable.py", "reports/frame.py",
+    "examples/finetune_with_trainer.py", "tests/house.py",
 )  # fmt: skip
 MAIN = ("frozen", "lora", "molora", "adalora", "lora-smoe")
 
@@ -33,13 +31,9 @@ def comment(file: Path) -> str:
 
 
 def tree() -> str:
-    """Every folder of the packages with what its `__init__.py` says, and the key files."""
-    folders = {f.parent.relative_to(ROOT).as_posix() for name in FOLDERS for f in (ROOT / name).rglob("__init__.py")}
-    lines, last = [], ""
-    for name in sorted({*(f"{folder}/" for folder in folders), *KEY_FILES}):
-        if last and name.split("/")[0] != last:
-            lines.append("")
-        last = name.split("/")[0]
+    """Every package with what its `__init__.py` says, and the key files; the packages' READMEs have their folders."""
+    lines = []
+    for name in sorted({*(f"{folder}/" for folder in FOLDERS), *KEY_FILES}):
         file = ROOT / name / "__init__.py" if name.endswith("/") else ROOT / name
         lines.append(f"    {name:34} {comment(file)}")
     return "\n".join(lines) + "\n"
@@ -77,8 +71,25 @@ def block(markers: tuple[str, str]) -> str:
     return text[text.index(markers[0]) + len(markers[0]) : text.index(markers[1])]
 
 
-def test_the_readme_shows_every_folder_and_the_key_files_with_their_purpose() -> None:
+def test_the_readme_shows_every_package_and_the_key_files_with_their_purpose() -> None:
     assert block(TREE) == tree(), "run: python tests/test_readme.py"
+
+
+def test_the_readme_of_a_package_names_all_of_its_folders() -> None:
+    missing = {
+        f"{package}/README.md: {folder.name}/"
+        for package in FOLDERS
+        for folder in (f.parent for f in (ROOT / package).glob("*/__init__.py"))
+        if f"{folder.name}/" not in (ROOT / package / "README.md").read_text(encoding="utf-8")
+    }
+    assert missing == set()
+
+
+def test_the_readme_is_short_beside_what_is_generated() -> None:
+    text = README.read_text(encoding="utf-8")
+    results = text[text.index("<!-- results:begin") : text.index("<!-- results:end")]
+    generated = [block(TREE), block(OUTPUT), results]
+    assert len(text.splitlines()) - sum(len(part.splitlines()) for part in generated) <= 125
 
 
 def test_the_readme_shows_what_the_default_run_prints() -> None:

@@ -8,11 +8,31 @@ method's cost) for the same numbers to ten digits, and since its version 2 bound
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 
+from baselines.importance import Importance, Measured, Rule, same_for_all
+from smoe import Probe
+from smoe.diagnostics import in_double
+
 CUTS = 256  # lower cuts that are tried at once: bounds memory
+
+
+class Alpha(Importance):
+    """A layer's importance is the mean exponent of its matrices: a light tail is taken for a layer less trained."""
+
+    name: ClassVar[str] = "alpha"
+    summary: ClassVar[str] = "power-law exponent of the weights' spectra; no data"
+    source: ClassVar[str] = "arXiv 2410.10054"
+    rule: ClassVar[Rule] = "layers"
+    beta: ClassVar[float] = 2.5
+
+    def measure(
+        self, model: torch.nn.Module, blocks: Mapping[str, torch.nn.Module], probe: Probe, most: int, seed: int | None
+    ) -> Measured:
+        exponents = tail_exponents(blocks)
+        return Measured(same_for_all(exponents, probe), {"exponents": exponents})
 
 
 def tail_exponents(blocks: Mapping[str, torch.nn.Module]) -> dict[str, float]:
@@ -26,7 +46,7 @@ def tail_exponents(blocks: Mapping[str, torch.nn.Module]) -> dict[str, float]:
 @torch.no_grad()
 def eigenvalues(weight: torch.Tensor) -> torch.Tensor:
     """Return the eigenvalues of W^T W that are not zero, ascending, in float64, min(I, O) of them at most."""
-    w = weight.detach().double()
+    w = in_double(weight.detach())
     values = torch.linalg.eigvalsh(w @ w.T if w.shape[0] < w.shape[1] else w.T @ w)
     return values[values > 1e-12 * values[-1]]
 

@@ -8,21 +8,49 @@ is PEFT's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from peft.utils.incremental_pca import IncrementalPCA
 
+from baselines.importance import Importance, Measured, Rule, same_for_all
+from baselines.sizes import Shapes
 from smoe import Probe
+from smoe.gradients import model_inputs
 
 SEED = 42  # of the randomised decomposition, PEFT's own for EVA: the measure does not change with the run's seed
 
 
-def explained_variance(
+class Eva(Importance):
+    """The components of all blocks are pooled; each of the largest brings its block a unit."""
+
+    name: ClassVar[str] = "eva"
+    summary: ClassVar[str] = "variance of a block's inputs that each principal component explains; no gradients"
+    source: ClassVar[str] = "arXiv 2410.07170, PEFT"
+    rule: ClassVar[Rule] = "greedy"
+
+    def measure(
+        self, model: torch.nn.Module, blocks: Mapping[str, torch.nn.Module], probe: Probe, most: int, seed: int | None
+    ) -> Measured:
+        return explained(principal_components(model, blocks, probe, most), probe)
+
+    def outline(self, shapes: Shapes, tasks: Sequence[str], most: int) -> Measured:
+        components = {block: [1.0] * min(most, shape[0]) for block, shape in shapes.items()}
+        return Measured(same_for_all(dict.fromkeys(shapes, 1.0), tasks), components=components)
+
+
+def explained(fits: Mapping[str, tuple[list[float], torch.Tensor]], probe: Probe) -> Measured:
+    """Return the measure from what `principal_components` gave: the explained shares, by component and in all."""
+    ratios = {block: of_block for block, (of_block, _) in fits.items()}
+    whole = {block: sum(of_block) for block, of_block in ratios.items()}
+    return Measured(same_for_all(whole, probe), {"explained_variance": ratios}, ratios)
+
+
+def principal_components(
     model: torch.nn.Module, blocks: Mapping[str, torch.nn.Module], probe: Probe, components: int
-) -> dict[str, list[float]]:
-    """Return the share of the variance of each block's inputs that each leading component explains, falling.
+) -> dict[str, tuple[list[float], torch.Tensor]]:
+    """Return each block's leading components: explained share of the variance of its inputs, and directions (n, I).
 
     Padding is left out. The model is put into evaluation mode for the pass and back. Raises ValueError where no batch
     has as many tokens as there are components.
@@ -37,7 +65,10 @@ def explained_variance(
             x = inputs[0]
             if x is not last[0]:
                 last[:] = x, block
-                tokens = x.detach()[mask].float()
+                rows = x.detach().reshape(-1, x.shape[-1])  # some models flatten their tokens
+                if len(rows) != mask.numel():
+                    raise ValueError(f"{block} sees {len(rows)} tokens of {mask.numel()}: which of them is not known")
+                tokens = rows[mask.reshape(-1)].float()
                 wanted = min(components, x.shape[-1])
                 if len(tokens) < wanted:
                     return  # as PEFT's EVA does
@@ -57,7 +88,7 @@ def explained_variance(
             for batches in probe.values():
                 for batch in batches:
                     mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()
-                    model(input_ids=batch["input_ids"], attention_mask=mask.long())
+                    model(**model_inputs(model, batch["input_ids"], mask.long()))
                     last[:] = None, ""
     finally:
         model.train(training)
@@ -65,4 +96,4 @@ def explained_variance(
             handle.remove()
     if unfitted := [b for b in blocks if owner.get(b) not in fits]:
         raise ValueError(f"{unfitted[0]}: no batch of the probe has {components} tokens, one for each component")
-    return {b: fits[owner[b]].explained_variance_ratio_.tolist() for b in blocks}
+    return {b: (f.explained_variance_ratio_.tolist(), f.components_) for b, f in ((b, fits[owner[b]]) for b in blocks)}

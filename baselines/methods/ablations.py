@@ -7,8 +7,9 @@ from typing import ClassVar
 from pydantic.dataclasses import dataclass
 
 from baselines.fields import CHECKED, Positive, in_one_sentence
+from baselines.importance import Rule
 from baselines.methods.lora_smoe import LoraSMoE
-from smoe.allocation import Grouping, Rule
+from smoe.allocation import Grouping
 from smoe.sensitivity import Mode
 
 
@@ -69,7 +70,7 @@ class SmoeProportional(LoraSMoE):
     summary: ClassVar[str] = "LoRA-SMoE with experts in proportion to sensitivity, no votes"
     source: ClassVar[str] = "arXiv 2505.06272, ablation"
 
-    rule: Rule = "proportional"
+    rule: Rule | None = "proportional"
     max_experts: Positive[int] | None = 8  # of any block; as many as eight tasks can vote for
 
 

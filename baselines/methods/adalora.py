@@ -3,11 +3,13 @@
 PEFT's AdaLoRA prunes only when `update_and_allocate(step)` is called after every `optimizer.step()` while the gradients
 are still there, and with the true number of steps; it stays silently at `init_r` otherwise, so the final budget is
 asserted here. PEFT adds the orthogonality term to a loss that the model computes, in evaluation too; our loop computes
-its own loss, so the same term is this method's penalty, in training alone.
+its own loss, so the same term is this method's regularizer, in training alone.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -30,6 +32,7 @@ class AdaLora(Method):
     name: ClassVar[str] = "adalora"
     summary: ClassVar[str] = "AdaLoRA: ranks pruned by importance while training"
     source: ClassVar[str] = "arXiv 2303.10512, PEFT"
+    rate: ClassVar[float] = 2e-3  # starts at Lambda = 0 between small P and Q: 4 x the others', and the paper's highest
 
     init_r: Positive[int] = 48  # rank of every block before pruning, 1.5 x target_r as in the paper
     target_r: Positive[int] = 32  # mean rank at the end
@@ -45,6 +48,8 @@ class AdaLora(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.warmup + self.final >= 1:
+            raise ValueError(f"adalora: warmup {self.warmup} and final {self.final} must leave steps for pruning")
         if self.target_r >= self.init_r:
             raise ValueError(f"adalora: target_r {self.target_r} must be below init_r {self.init_r}")
 
@@ -74,18 +79,30 @@ class AdaLora(Method):
         """(tinit, tfinal) in steps. Raises ValueError where no importance would be known when the budget is final."""
         tinit, tfinal = round(self.warmup * total_steps), round(self.final * total_steps)
         if total_steps - tfinal <= max(tinit, 1):
+            enough = next(n for n in itertools.count(1) if n - round(self.final * n) > max(round(self.warmup * n), 1))
             raise ValueError(
-                f"adalora: {total_steps} steps leave none for pruning ({tinit} warm up, {tfinal} are final)"
+                f"adalora: {total_steps} steps leave none for pruning ({tinit} warm up, {tfinal} are final); it takes "
+                f"{enough} or more: ask for more --train-documents or --epochs, or leave adalora out of --methods"
             )
         return tinit, tfinal
 
-    def penalty(self, model: Attached) -> torch.Tensor | None:
-        terms = []
+    def regularizer(self, model: Attached) -> torch.Tensor:
+        """Return the mean distance of the singular vectors' Gram matrices from the identity, weighted.
+
+        Matrices of one shape go through one batched product: on a GPU a launch for each would cost more than the rest.
+        """
+        by_shape: dict[torch.Size, list[torch.Tensor]] = defaultdict(list)
         for name, p in model.named_parameters():
             if "lora_A" in name or "lora_B" in name:
-                gram = p @ p.T if "lora_A" in name else p.T @ p
-                terms.append(torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=p.device, dtype=p.dtype)))
-        return self.orthogonality * torch.stack(terms).mean()
+                rows = p if "lora_A" in name else p.T  # (r, in) or (r, out)
+                by_shape[rows.shape].append(rows)
+        norms = []
+        for matrices in by_shape.values():
+            stacked = torch.stack(matrices)
+            grams = torch.bmm(stacked, stacked.mT)
+            identity = torch.eye(grams.shape[-1], device=grams.device, dtype=grams.dtype)
+            norms.append(torch.linalg.matrix_norm(grams - identity))
+        return self.orthogonality * torch.cat(norms).mean()
 
     def after_step(self, model: Attached, step: int) -> None:
         model.base_model.update_and_allocate(step)

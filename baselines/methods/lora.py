@@ -5,7 +5,8 @@ Its variants in PEFT (rsLoRA, DoRA, PiSSA) are subclasses that say which options
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from pydantic.dataclasses import dataclass
 from baselines.fields import CHECKED, Positive, ProperFraction, in_one_sentence
 from baselines.method import Attached, Method
 from baselines.sizes import Shapes, nearest_rank, own_shapes, require_within
-from smoe import DEFAULT_TARGETS, Probe
+from smoe import DEFAULT_TARGETS, Probe, find_blocks
 
 
 @in_one_sentence
@@ -34,6 +35,26 @@ class Lora(Method):
     alpha: Positive[int] = 64  # scale is alpha / r; one step moves the output by about alpha, as in the mixtures
     dropout: ProperFraction = 0.0  # on the adapter's input; nothing to regularise in one pass, a fifth of a CPU step
     target_modules: tuple[str, ...] = DEFAULT_TARGETS
+
+    def check(self, model: torch.nn.Module, tasks: Sequence[str], total_steps: int) -> None:
+        """Raise ValueError where PEFT takes other blocks than these, as it does for some mixtures of experts.
+
+        There it reads the names of a dense layer as those of the fused experts (transformers 5).
+        """
+        blocks = set(find_blocks(model, self.target_modules))
+        plain = LoraConfig(r=1, target_modules=sorted(blocks), init_lora_weights=False)
+        try:
+            tuner: Any = get_peft_model(copy.deepcopy(model), plain).base_model
+            taken = set(tuner.targeted_module_names) | set(tuner.targeted_parameter_names)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from error
+        if taken != blocks:
+            lost = sorted({block.rsplit(".", 1)[-1] for block in blocks - taken})
+            rest = sorted({block.rsplit(".", 1)[-1] for block in blocks & taken} - set(lost))
+            raise ValueError(
+                f"{self.name}: PEFT takes {', '.join(lost)} for {', '.join(sorted(taken - blocks)[:4])}; "
+                f"leave them out in all methods: --target-modules {','.join(rest)}"
+            )
 
     def attach(self, model: torch.nn.Module, probe: Probe, total_steps: int) -> Attached:
         config = LoraConfig(

@@ -13,7 +13,8 @@ from typing import ClassVar
 import torch
 from pydantic.dataclasses import dataclass
 
-from baselines.experts import ExpertMethod, Facts
+from baselines.allocator import Facts
+from baselines.experts import ExpertMethod
 from baselines.fields import CHECKED, Positive, in_one_sentence
 from baselines.method import Method
 from baselines.sizes import Shapes, nearest_rank, own_shapes, require_within

@@ -15,7 +15,8 @@ from typing import ClassVar
 import torch
 from pydantic.dataclasses import dataclass
 
-from baselines.experts import ExpertMethod, Facts
+from baselines.allocator import Facts
+from baselines.experts import ExpertMethod
 from baselines.fields import CHECKED, Positive, in_one_sentence
 from baselines.method import Method
 from baselines.sizes import TOLERANCE, Shapes, nearest_rank, own_shapes, require_within, residual
@@ -33,6 +34,10 @@ class MoLora(ExpertMethod):
 
     num_experts: Positive[int] = 4  # in every block
 
+    @property
+    def experts_everywhere(self) -> int:
+        return self.num_experts
+
     def allocate(self, model: torch.nn.Module, probe: Probe) -> tuple[Mapping[str, int], Facts]:
         return dict.fromkeys(find_blocks(model, self.target_modules), self.num_experts), {}
 
@@ -41,7 +46,8 @@ class MoLora(ExpertMethod):
         targets = own_shapes(shapes, self.target_modules)
 
         def params(experts: int, r: int) -> int:
-            return sum(block_params(shape, experts, r, self.share_A) for shape in targets.values())
+            blocks = sum(block_params(s, experts, r, self.share_A, self.expert.router) for s in targets.values())
+            return blocks + (self.shared_params(targets) if experts > 1 else 0)
 
         def distance(setting: tuple[int, int]) -> tuple[bool, float]:
             off = abs(residual(params(*setting), target_params))

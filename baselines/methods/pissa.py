@@ -32,6 +32,7 @@ class Pissa(Lora):
     name: ClassVar[str] = "pissa"
     summary: ClassVar[str] = "PiSSA: LoRA that starts at the weights' principal components"
     source: ClassVar[str] = "arXiv 2404.02948, PEFT"
+    rate: ClassVar[float] = 1.25e-4  # a first step about as long as LoRA's; its source asks for less too
     alpha_follows_r: ClassVar[bool] = True
 
     alpha: Positive[int] = 32  # scale is alpha / r, 1 as in the paper

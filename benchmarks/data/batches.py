@@ -13,8 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 from benchmarks.data.examples import Example
+from smoe import task_id
 
-Batch = dict[str, torch.Tensor]  # "input_ids", "attention_mask", "position_ids", "labels": each (B, S)
+Batch = dict[str, torch.Tensor]  # "input_ids", "attention_mask", "position_ids", "labels": each (B, S); "task": (B,)
+EACH = 128  # tokens of a document in a micro-batch of several
 Step = tuple[list[Batch], int]  # micro-batches of one optimiser step, and the real tokens in them
 
 
@@ -56,15 +58,29 @@ def drawn_steps(examples: Sequence[Example], batch_size: int, epochs: float, see
 def stream(
     examples: Sequence[Example], batch_size: int, micro_batch: int | None, epochs: float, seed: int, pad_token: int
 ) -> Iterator[Step]:
-    """Yield every step, its documents sorted by length and cut into micro-batches; None: all of them at once."""
+    """Yield every step, its documents sorted by length and cut into micro-batches; None: all of them at once.
+
+    A step that is cut has no micro-batch of several documents with more than `EACH` tokens for each, padding included:
+    the longest documents, which decide the peak of memory, go through the model alone.
+    """
+    size = micro_batch or batch_size
+    tokens = size * EACH if size < batch_size else None
     for documents in drawn_steps(examples, batch_size, epochs, seed):
-        yield micro_batches(documents, micro_batch or batch_size, pad_token), sum(len(e.ids) for e in documents)
+        yield micro_batches(documents, size, pad_token, tokens), sum(len(e.ids) for e in documents)
 
 
-def micro_batches(examples: Sequence[Example], size: int, pad_token: int) -> list[Batch]:
-    """Make batches of at most `size` examples of similar length, the shortest first."""
-    ordered = sorted(examples, key=lambda e: len(e.ids))
-    return [collate(ordered[i : i + size], pad_token) for i in range(0, len(ordered), size)]
+def micro_batches(examples: Sequence[Example], size: int, pad_token: int, tokens: int | None = None) -> list[Batch]:
+    """Make batches of at most `size` examples of similar length, the shortest first, each with its `task_id`.
+
+    tokens: that several examples may have together, padding included.
+    """
+    chunks: list[list[Example]] = []
+    for example in sorted(examples, key=lambda e: len(e.ids)):
+        full = not chunks or len(chunks[-1]) == size
+        if full or (tokens is not None and (len(chunks[-1]) + 1) * len(example.ids) > tokens):
+            chunks.append([])
+        chunks[-1].append(example)
+    return [{**collate(c, pad_token), "task": torch.tensor([task_id(e.task) for e in c])} for c in chunks]
 
 
 def documents_by_step(examples: Sequence[Example], batch_size: int, epochs: float, seed: int) -> dict[str, str]:

@@ -5,9 +5,12 @@ Nothing here depends on a seed, a machine or the order in which documents were r
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from scipy.sparse.csgraph import connected_components
 
 Doc = dict[str, Any]
 KEYS = ("id", "ind", "idx", "source_id", "split")  # names that a data set gives a document; they say nothing
+WEIGHTS = (".bin", ".gguf", ".pt", ".pth", ".safetensors")  # files of models, which are no documents
 SHINGLE = 8  # words in a row that near-duplicates are compared by
 NEAR = 0.3  # Jaccard similarity of two texts' shingles from which on they are near-duplicates
 
@@ -27,10 +31,14 @@ def normalised(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.lower()))
 
 
+def same_text(text: str) -> str:
+    """Fold case, width of characters and spaces alone: signs, symbols and vowel signs tell two texts apart."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
 def content(doc: Doc) -> str:
-    """Everything a document says, without the key that its data set gives it."""
-    plain = {name: value for name, value in doc.items() if name not in KEYS}
-    return json.dumps(plain, sort_keys=True, ensure_ascii=False, default=str)
+    """Everything a document says, without the key that its data set gives it. Raises ValueError as `fingerprint`."""
+    return _as_json({name: value for name, value in doc.items() if name not in KEYS})
 
 
 def text_hash(text: str) -> str:
@@ -39,8 +47,34 @@ def text_hash(text: str) -> str:
 
 
 def fingerprint(doc: Doc) -> str:
-    """12 hex of a hash over the document, independent of key order, machine and Python version."""
-    return text_hash(json.dumps(doc, sort_keys=True, ensure_ascii=False, default=str))[:12]
+    """12 hex of a hash over the document, independent of key order, machine and Python version.
+
+    Raises ValueError naming the column for a value that has no content of its own, such as an open image.
+    """
+    return text_hash(_as_json(doc))[:12]
+
+
+def _as_json(doc: Doc) -> str:
+    try:
+        return json.dumps(doc, sort_keys=True, ensure_ascii=False, default=_plain)
+    except TypeError:
+        for name, value in doc.items():
+            try:
+                json.dumps(value, default=_plain)
+            except TypeError as error:
+                raise ValueError(
+                    f"column {name!r}: {error}, so that two documents cannot be told apart; take it out of the data"
+                ) from None
+        raise
+
+
+def _plain(value: Any) -> str:
+    """Write what JSON has no word for: bytes by their hash, dates and exact numbers as text. Raises TypeError."""
+    if isinstance(value, bytes):
+        return f"sha256:{hashlib.sha256(value).hexdigest()}"
+    if isinstance(value, datetime.date | datetime.time | datetime.timedelta | decimal.Decimal):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} has no content that can be hashed")
 
 
 def halves(docs: Sequence[Doc], groups: Sequence[str]) -> tuple[list[Doc], list[Doc]]:
@@ -125,7 +159,7 @@ def _components(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray
 
 
 def folder_hash(folder: Path) -> str:
-    """12 hex of a hash over the files below a folder, names and contents; hidden files and caches are left out."""
+    """12 hex of a hash over the files below a folder, names and contents; hidden files, caches and weights left out."""
     digest = hashlib.sha256()
     for file in sorted(_files(folder), key=lambda f: f.relative_to(folder).as_posix()):
         with file.open("rb") as opened:
@@ -137,5 +171,9 @@ def folder_hash(folder: Path) -> str:
 def _files(folder: Path) -> Iterator[Path]:
     for file in folder.rglob("*"):
         parts = file.relative_to(folder).parts
-        if file.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in parts):
+        if (
+            file.is_file()
+            and file.suffix not in WEIGHTS
+            and not any(part.startswith(".") or part == "__pycache__" for part in parts)
+        ):
             yield file

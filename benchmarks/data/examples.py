@@ -1,7 +1,7 @@
 """Training examples come from the evaluation task itself: (context, continuation) -> tokens, loss on the continuation.
 
-Prompts are then written once, in lm-eval, and any lm-eval task with training documents is trainable. Tokens are split
-where lm-eval splits them, so that training and evaluation meet the same boundary.
+Prompts are then written once, in lm-eval, and any lm-eval task with training documents is trainable. Tokens are made
+and split as in evaluation (smoe/tokens.py), for answers that are scored and for those that are written.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from smoe.tokens import scored_tokens, written_tokens
 
 
 @dataclass(frozen=True)
@@ -23,23 +25,23 @@ class Example:
     truncated: bool
 
 
-def encode(tokenizer: Any, task: str, context: str, continuation: str, max_length: int) -> Example:
-    """Tokenise one pair, cut from the left to `max_length` tokens but never into the answer.
+def encode(
+    tokenizer: Any, task: str, context: str, continuation: str, max_length: int, written: bool = False
+) -> Example:
+    """Tokenise one pair, cut to `max_length` tokens behind the prefix tokens but never into the answer.
 
-    Trailing spaces of the context belong to the continuation, and the two are tokenised together, as in lm-eval.
-    Raises ValueError when the answer alone is longer than max_length - 1 tokens or is empty.
+    written: whether evaluation lets the model write the answer, and does not score one that is there. Raises ValueError
+    naming the task where the answer is empty (one that is written may be: what is trained is to end at once), or too
+    long beside the prefix (one token at least).
     """
-    spaces = len(context) - len(context.rstrip())
-    if spaces:
-        continuation = context[-spaces:] + continuation
-        context = context[:-spaces]
-    whole = tokenizer(context + continuation)["input_ids"]
-    answer = len(whole) - len(tokenizer(context)["input_ids"])
-    if not 0 < answer < max_length:
-        raise ValueError(
-            f"task {task}: an answer of {answer} tokens does not fit max_length {max_length}: {continuation[:60]!r}"
-        )
-    return Example(task, tuple(whole[-max_length:]), answer, len(whole) > max_length)
+    if not written and continuation and not continuation.strip():
+        raise ValueError(f"task {task}: an answer of white space alone; the document: {context[-60:]!r}")
+    try:
+        tokens = (written_tokens if written else scored_tokens)(tokenizer, context, continuation)
+        ids = tokens.cut(max_length)
+    except ValueError as error:
+        raise ValueError(f"task {task}: {error} (--max-length); the answer: {continuation[:60]!r}") from error
+    return Example(task, ids, len(tokens.answer), len(tokens) > max_length)
 
 
 def shares(sizes: Mapping[str, int], total: int | None, task_shares: str) -> dict[str, int]:

@@ -9,6 +9,7 @@ near-duplicate among those of its own task, and the partition is the same on eve
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,16 @@ from typing import Any
 import datasets
 
 from benchmarks.data import hub
-from benchmarks.data.documents import Doc, content, fingerprint, folder_hash, normalised, stratified, text_hash
+from benchmarks.data.documents import (
+    Doc,
+    content,
+    fingerprint,
+    folder_hash,
+    normalised,
+    same_text,
+    stratified,
+    text_hash,
+)
 from benchmarks.data.embedded import EMBEDDED, read
 from benchmarks.data.tasks import OWN, folders, own_tasks, settings
 from results.names import unknown
@@ -28,9 +38,15 @@ HELD_OUT_ONE_IN = 5  # training groups: one in so many is held out to choose a l
 MOST_LABELS = 26  # a column with more values is no label
 
 
+class Split(datasets.DatasetDict):
+    """Training and evaluation documents of a task."""
+
+    dropped = 0  # training documents that the leak check took out
+
+
 def splits(
     source: str, tasks: tuple[str, ...], split: str = "evaluation", revisions: Mapping[str, str] | None = None
-) -> dict[str, datasets.DatasetDict]:
+) -> dict[str, Split]:
     """Return training and evaluation documents ("train", "evaluate") of each task.
 
     No training document shares its normalised text with any evaluation document of any task here, nor its group (see
@@ -45,24 +61,26 @@ def splits(
         raise unknown("split", split, SPLITS)
     check(source, tasks)
     documents = {task: _read(source, task, revisions or {}) for task in tasks}
-    seen = {_text(t, d) for t, (_, evaluate) in documents.items() for d in evaluate}
-    result = {}
-    for task, (train, evaluate) in documents.items():
+    seen = {_text(t, d) for t, (_, evaluate, _) in documents.items() for d in evaluate}
+    result: dict[str, Split] = {}
+    for task, (train, evaluate, features) in documents.items():
         groups = _groups(task, [*train, *evaluate])
         evaluated = set(groups[len(train) :])
         clean = [
             (d, g) for d, g in zip(train, groups, strict=False) if g not in evaluated and _text(task, d) not in seen
         ]
+        dropped = len(train) - len(clean)
         if split == HELD_OUT:
             evaluate = [d for d, group in clean if not _is_kept(group)]
             clean = [(d, group) for d, group in clean if _is_kept(group)]
         for name, docs in (("training", clean), ("evaluation", evaluate)):
             if not docs:
                 raise ValueError(f"task {task}: no {name} document is left after the leak check")
-        result[task] = datasets.DatasetDict(
-            train=datasets.Dataset.from_list(sorted((d for d, _ in clean), key=fingerprint)),
-            evaluate=datasets.Dataset.from_list(stratified(evaluate, _strata(task, evaluate))),
+        result[task] = Split(
+            train=_data_set(task, sorted((d for d, _ in clean), key=fingerprint), features),
+            evaluate=_data_set(task, stratified(evaluate, _strata(task, evaluate)), features),
         )
+        result[task].dropped = dropped
     return result
 
 
@@ -113,7 +131,19 @@ def own_files(tasks: tuple[str, ...]) -> str | None:
 
 
 def _text(task: str, doc: Doc) -> str:
-    return normalised(EMBEDDED[task].text(doc) if task in EMBEDDED else content(doc))
+    return normalised(EMBEDDED[task].text(doc)) if task in EMBEDDED else same_text(content(doc))
+
+
+def _data_set(task: str, docs: Sequence[Doc], features: datasets.Features | None) -> datasets.Dataset:
+    """Make a data set of documents with the features of the one that they are of; images and sounds stay bytes."""
+    if features is None:
+        return datasets.Dataset.from_list(list(docs))
+    media = {n: f for n, f in features.items() if isinstance(f, datasets.Image | datasets.Audio)}
+    stored = datasets.Features({**features, **{n: type(f)(decode=False) for n, f in media.items()}})
+    data = datasets.Dataset.from_list(list(docs), features=stored)
+    for name, feature in media.items():
+        data = data.cast_column(name, feature)
+    return data
 
 
 def _groups(task: str, docs: Sequence[Doc]) -> list[str]:
@@ -139,11 +169,26 @@ def _is_kept(group: str) -> bool:
     return bool(int(text_hash(f"{HELD_OUT}/{group}")[:8], 16) % HELD_OUT_ONE_IN)
 
 
-def _read(source: str, task: str, revisions: Mapping[str, str]) -> tuple[list[Doc], list[Doc]]:
-    """(training, evaluation) documents of one task, before the leak check."""
+def _read(
+    source: str, task: str, revisions: Mapping[str, str]
+) -> tuple[list[Doc], list[Doc], datasets.Features | None]:
+    """(training, evaluation) documents of one task, before the leak check, and their features where they have one."""
     if source == "embedded" and task in EMBEDDED:
-        return read(EMBEDDED[task])
-    train, test = hub.read(settings(task), revisions)
+        return *read(EMBEDDED[task]), None
+    train, test, features = hub.read(said := settings(task), revisions)
     if task in EMBEDDED and (subjects := EMBEDDED[task].subjects):
         train, test = ([d for d in docs if d["subject"] in subjects] for docs in (train, test))
-    return train, test
+    _refuse_hidden(said, train, test)
+    return train, test, features
+
+
+def _refuse_hidden(said: Mapping[str, Any], train: Sequence[Doc], test: Sequence[Doc]) -> None:
+    """Raise ValueError for a column that prompts or answers are made of and no evaluation document has."""
+    written = " ".join(str(value) for name, value in said.items() if name.startswith("doc_to_"))
+    names = {name for doc in (*train[:1], *test[:1]) for name in doc}
+    for name in sorted(names & set(re.findall(r"\w+", written))):
+        if test and train and all(d.get(name) is None for d in test) and any(d.get(name) is not None for d in train):
+            raise ValueError(
+                f"task {said['task']}: no evaluation document has the column {name!r}, which its file reads; "
+                "name a split that has it (test_split, validation_split)"
+            )

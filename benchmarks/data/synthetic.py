@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.data.documents import text_hash
@@ -16,17 +17,14 @@ from results import RunSpec
 
 SOURCE = "synthetic"
 ANSWER_TOKENS = 4
-
-
-def sizes(spec: RunSpec) -> dict[str, int]:
-    """Training documents that each task could give: as many as are asked for."""
-    assert spec.train_documents is not None  # refused by the plan
-    return dict.fromkeys(spec.tasks, spec.train_documents)
+BRIEF = 32  # tokens of a document where training is no part of the question
 
 
 def data(spec: RunSpec, tokenizer: Any, description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[Example]]]:
     """Return no task of lm-eval, and the training examples of each task; describes these in `description`."""
-    counts = shares(sizes(spec), spec.train_documents, spec.task_shares)
+    assert spec.train_documents is not None  # refused by the plan
+    sizes = dict.fromkeys(spec.tasks, spec.train_documents)  # as many as are asked for
+    counts = shares(sizes, spec.train_documents, spec.task_shares)
     examples = {t: _sample(spec, t, "train", counts[t], len(tokenizer)) for t in spec.trained_tasks}
     for task, task_examples in examples.items():
         description[task] = {
@@ -39,6 +37,13 @@ def data(spec: RunSpec, tokenizer: Any, description: dict[str, Any]) -> tuple[di
     return {}, examples
 
 
+def briefly(
+    spec: RunSpec, tokenizer: Any, description: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, list[Example]]]:
+    """Return what `data` does, of documents no longer than an adapter needs to be there and its experts placed."""
+    return data(replace(spec, max_length=min(spec.max_length, BRIEF)), tokenizer, description)
+
+
 def evaluation(spec: RunSpec, vocabulary: int) -> list[Example]:
     """Return `evaluation_limit` documents of each task."""
     assert spec.evaluation_limit is not None  # refused by the plan
@@ -46,17 +51,26 @@ def evaluation(spec: RunSpec, vocabulary: int) -> list[Example]:
     return [example for task in tasks for example in _sample(spec, task, "evaluate", count, vocabulary)]
 
 
-def shape(config: Any) -> Mapping[str, int]:
-    """Return the dimensions of a model that its cost is counted from (reports/analysis/arithmetic.py)."""
-    heads = config.num_attention_heads
+def shape(config: Any) -> Mapping[str, int | None]:
+    """Return the dimensions of a language model that its cost is counted from (reports/analysis/costs/arithmetic.py).
+
+    None for what its configuration does not say.
+    """
+    config = config.get_text_config()
+
+    def known(name: str) -> int | None:
+        value = getattr(config, name, None)
+        return value if isinstance(value, int) else None
+
+    heads, width = known("num_attention_heads"), known("hidden_size")
     return {
-        "layers": config.num_hidden_layers,
-        "width": config.hidden_size,
-        "mlp": config.intermediate_size,
+        "layers": known("num_hidden_layers"),
+        "width": width,
+        "mlp": known("intermediate_size"),
         "heads": heads,
-        "kv_heads": config.num_key_value_heads,
-        "head": getattr(config, "head_dim", None) or config.hidden_size // heads,
-        "vocabulary": config.vocab_size,
+        "kv_heads": known("num_key_value_heads") or heads,
+        "head": known("head_dim") or (width // heads if width and heads else None),
+        "vocabulary": known("vocab_size"),
     }
 
 

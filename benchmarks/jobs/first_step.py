@@ -12,8 +12,11 @@ from contextlib import contextmanager
 
 import torch
 
+from benchmarks.data.batches import Batch
+from benchmarks.jobs.meter import free_bytes
 from benchmarks.jobs.train import CLIP, answer_logits, answer_width, mean_loss
 from smoe import Probe
+from smoe.diagnostics import in_double
 
 SAMPLES = 2  # calibration samples of each task that are looked at
 
@@ -23,12 +26,27 @@ def first_step(model: torch.nn.Module, probe: Probe, learning_rate: float, weigh
 
     The gradient is that of the mean loss over the first two samples of each task in `probe`, clipped as in training,
     without a method's penalty; the logits are those of the same samples. Everything is computed in float32 and
-    evaluation mode. None where nothing is trained or the base is quantised, which has no float32 form.
+    evaluation mode. None where nothing is trained, where the base is quantised, which has no float32 form, where memory
+    does not hold the model in float32 beside itself, and where the step is not finite: no job fails for it.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     batches = [{name: t[:SAMPLES] for name, t in batch.items()} for batch, *_ in probe.values()]
-    if not trained or not batches or getattr(model, "is_quantized", False):
+    if not trained or not batches or getattr(model, "is_quantized", False) or not _fits(model):
         return None
+    try:
+        size = _rms_change(model, trained, batches, learning_rate, weight_decay)
+    except torch.OutOfMemoryError:
+        return None
+    return size if math.isfinite(size) else None
+
+
+def _rms_change(
+    model: torch.nn.Module,
+    trained: list[torch.nn.Parameter],
+    batches: list[Batch],
+    learning_rate: float,
+    weight_decay: float,
+) -> float:
     squares, count = 0.0, 0
     with as_it_was(model):
         optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=weight_decay)
@@ -42,9 +60,16 @@ def first_step(model: torch.nn.Module, probe: Probe, learning_rate: float, weigh
         with torch.no_grad():
             for batch, old in zip(batches, before, strict=True):
                 logits, targets = answer_logits(model, batch, answer_width(batch))
-                squares += float((logits[targets != -100] - old).square().sum(dtype=torch.float64))
+                squares += float(in_double((logits[targets != -100] - old).square()).sum())
                 count += old.numel()
     return math.sqrt(squares / count)
+
+
+def _fits(model: torch.nn.Module) -> bool:
+    """Tell whether weights in float32, with gradient and two moments of what is trained, take half of what is free."""
+    free = free_bytes(next(model.parameters()).device.type)
+    needed = sum(4 * p.numel() * (4 if p.requires_grad else p.dtype != torch.float32) for p in model.parameters())
+    return free is None or 2 * needed < free
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -12,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from accelerate.utils import set_seed
 
-from baselines.method import Attached, Method
+from baselines.method import Method
 from benchmarks.data.batches import Batch, Step
+from smoe.gradients import accepted_names
 
 CLIP = 1.0  # largest norm of the gradient over all trained parameters
+HALF_SCALE = 1024  # of the loss where weights are float16: small gradients would be 0; a power of two rounds nothing
 LOSS_CHECK_INTERVAL = 16  # steps between two checks of losses and gradient norms on a GPU
 HINT = "a lower learning rate may help"
 
@@ -38,8 +39,10 @@ def answer_loss(model: torch.nn.Module, batch: Batch, width: int) -> torch.Tenso
 def answer_logits(model: torch.nn.Module, batch: Batch, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the logits (B, width, vocabulary) that predict the last `width` tokens, and their labels (B, width)."""
     labels = batch["labels"]
-    accepted = _accepted(model)
+    accepted = accepted_names(model)
     inputs = {k: v for k, v in batch.items() if k != "labels" and k in accepted}
+    if "task" in batch and hasattr(model, "enter_tasks"):  # a mixture, whose router may be told
+        model.enter_tasks(batch["task"])  # type: ignore[operator]
     if "logits_to_keep" in accepted:
         logits = model(**inputs, logits_to_keep=width + 1).logits
     else:
@@ -65,12 +68,13 @@ def train(
     weight_decay: float,
     seed: int,
     compiled: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[..., None] = lambda done, total, **facts: None,
 ) -> tuple[list[float], int]:
-    """Train what requires a gradient, in place; returns the loss of every step (without the penalty) and the tokens.
+    """Train what requires a gradient, in place; returns the loss of every step (without penalties) and the tokens.
 
     A step's loss is the mean over its documents, however they are cut into micro-batches: the loss and the penalty of
-    each micro-batch count by its share of the documents.
+    each micro-batch count by its share of the documents. A regularizer is added once a step.
+    progress: told after every step (done, total), and by name the newest known loss and the tokens so far.
     compiled: forward and backward through torch.compile, for any length of batch; the first steps compile.
     Raises FloatingPointError, naming the method and the step, where a loss or the norm of the gradient is not finite,
     or a weight after the last step: the run is of no use from there on.
@@ -86,6 +90,7 @@ def train(
         optimizer, partial(rate, round(warmup_fraction * total_steps), total_steps)
     )
     watch = _Watch(method.name, device)
+    scale = HALF_SCALE if any(p.dtype == torch.float16 for p in model.parameters()) else 1
     tokens = 0
     model.train()
     forward: Any = torch.compile(model, dynamic=True) if compiled else model
@@ -96,15 +101,18 @@ def train(
             share = len(batch["labels"]) / documents
             loss = share * answer_loss(forward, _moved(batch, device), answer_width(batch))
             penalty = method.penalty(model)
-            (loss if penalty is None else loss + share * penalty).backward()
+            (scale * (loss if penalty is None else loss + share * penalty)).backward()
             parts.append(loss.detach())
+        if (regularizer := method.regularizer(model)) is not None:
+            (scale * regularizer).backward()
+        _unscale(parameters, scale)
         watch.add(torch.stack(parts).sum(), torch.nn.utils.clip_grad_norm_(parameters, CLIP))
         optimizer.step()
         scheduler.step()
         method.after_step(model, step)
         optimizer.zero_grad()
         tokens += step_tokens
-        progress(step, total_steps)
+        progress(step, total_steps, loss=watch.latest, tokens=tokens)
     losses = watch.losses()
     watch.check_weights(parameters)
     model.eval()
@@ -118,12 +126,19 @@ def rate(warmup_steps: int, total_steps: int, step: int) -> float:
     return max(0, total_steps - step) / max(1, total_steps - warmup_steps)
 
 
+def _unscale(parameters: Iterable[torch.Tensor], scale: int) -> None:
+    """Divide gradients by what their loss was multiplied with."""
+    for gradient in (p.grad for p in parameters if scale != 1 and p.grad is not None):
+        gradient /= scale
+
+
 class _Watch:
     """Losses and norms of the gradient, step by step, all of them finite."""
 
     def __init__(self, method: str, device: torch.device):
         self._method = method
         self._on_cpu = device.type == "cpu"
+        self.latest: float | None = None  # loss of the last step that was looked at; on a GPU some steps ago
         self._steps: list[torch.Tensor] = []  # (2,) of each step: loss, norm of the gradient before it is clipped
         # A GPU's are looked at when they have come by themselves, at the next look, so that the host never waits.
         self._seen = torch.zeros(2, pin_memory=device.type == "cuda")
@@ -151,6 +166,7 @@ class _Watch:
             raise FloatingPointError(f"{self._method}: weights after step {step} are not finite; {HINT}")
 
     def _check(self, both: Sequence[float], step: int) -> None:
+        self.latest = both[0] if step else None  # 0: nothing has come yet
         for what, value in zip(("loss", "norm of the gradient"), both, strict=True):
             if not math.isfinite(value):
                 raise FloatingPointError(f"{self._method}: the {what} at step {step} is {value}; {HINT}")
@@ -159,10 +175,6 @@ class _Watch:
 def _moved(batch: Batch, device: torch.device) -> Batch:
     if device.type == "cpu":
         return batch
+    if device.type != "cuda":  # nobody else has pinned memory to copy from
+        return {k: v.to(device) for k, v in batch.items()}
     return {k: v.pin_memory().to(device, non_blocking=True) for k, v in batch.items()}
-
-
-def _accepted(model: Attached) -> set[str]:
-    """Names that the innermost model's forward takes."""
-    core = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return set(inspect.signature(core.forward).parameters)

@@ -8,6 +8,7 @@ for.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import tempfile
 from pathlib import Path
@@ -25,13 +26,15 @@ from transformers import (
 )
 
 from benchmarks.models import architectures, assets
-from benchmarks.models.attention import SDPA_NO_SYNC
+from benchmarks.models.attention import EAGER, off_the_cpu
+from benchmarks.models.remote import patiently
+from benchmarks.models.tokeniser import prepared
 from results.names import unknown
 
 EMBEDDED = "smollm2-135m"
 TINY = "tiny"
 VOCABULARY = 49152  # of the embedded model's tokeniser
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 QUANTIZE = ("none", "4bit", "8bit")
 RANDOM = architectures.PREFIX
 
@@ -63,17 +66,24 @@ def needs_embedded(name: str) -> bool:
 
 
 def load(
-    name: str, dtype: str, device: str, quantize: str = "none", trust_remote_code: bool = False
+    name: str,
+    dtype: str,
+    device: str,
+    quantize: str = "none",
+    trust_remote_code: bool = False,
+    revision: str | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """Load the frozen model in evaluation mode, and its tokeniser with a padding token.
 
     Attention is "eager" on a CPU, where it is about a third faster than SDPA forward and backward at the lengths of
-    these tasks, and SDPA elsewhere (attention.py) where a model has it; there, no cache of keys and values
-    is made in training either. quantize: "4bit" is QLoRA's NF4 with double quantisation, "8bit" LLM.int8().
+    these tasks, and SDPA elsewhere (attention.py) where a model has it. quantize: "4bit" is QLoRA's NF4 with double
+    quantisation, "8bit" LLM.int8().
+    revision: commit of a hub model.
     """
     check(name)
     check_quantize(quantize, device)
-    kwargs: dict[str, Any] = dict(dtype=DTYPES[dtype], attn_implementation=_attention(name, device, trust_remote_code))
+    attention = EAGER if device == "cpu" else off_the_cpu(skeleton(name, trust_remote_code))
+    kwargs: dict[str, Any] = dict(dtype=DTYPES[dtype], attn_implementation=attention)
     stored = dict(use_safetensors=True, trust_remote_code=trust_remote_code, **_quantized(quantize, dtype, device))
     if name == TINY or name.startswith(RANDOM):
         torch.manual_seed(0)  # the same "pretrained" weights in every job
@@ -83,23 +93,63 @@ def load(
             with tempfile.TemporaryDirectory() as folder:
                 model.save_pretrained(folder)
                 model = AutoModelForCausalLM.from_pretrained(folder, **stored, **kwargs)
-        tokenizer: Any = (
-            AutoTokenizer.from_pretrained(assets.embedded_model()) if needs_embedded(name) else _byte_tokenizer()
-        )
     else:
-        folder = _folder(name)
-        model = AutoModelForCausalLM.from_pretrained(folder, **stored, **kwargs)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        options: dict[str, Any] = dict(revision=revision, output_loading_info=True, **stored, **kwargs)
+        made: Any = patiently(lambda: AutoModelForCausalLM.from_pretrained(_folder(name), **options))
+        model, told = made
+        _refuse_lacking(name, told)
+    tokenizer = load_tokenizer(name, model, trust_remote_code, revision)
     model.requires_grad_(False)
-    if device != "cpu":
-        model.config.use_cache = False
+    model.config.use_cache = False  # generation asks for one by itself; training would only copy keys and values
     if (head := model.get_output_embeddings()) is not None:
         # A slice of the last positions is not contiguous, and torch then multiplies batch by batch with a copy of the
         # whole vocabulary matrix for each: more time than the rest of a small model.
         head.register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
     return model.eval() if quantize != "none" else model.eval().to(device), tokenizer
+
+
+def twin(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the same model once more, which shares its weights: what is attached to the one is not to the other."""
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
+
+
+def load_tokenizer(
+    name: str, model: PreTrainedModel, trust_remote_code: bool = False, revision: str | None = None
+) -> Any:
+    """Load a model's tokeniser, prepared for its embedding; the model may lie on the "meta" device.
+
+    Raises ValueError where there is none, or none that training and evaluation can use.
+    """
+    try:
+        if name == TINY or name.startswith(RANDOM):
+            made: Any = (
+                AutoTokenizer.from_pretrained(assets.embedded_model()) if needs_embedded(name) else _byte_tokenizer()
+            )
+        else:
+            options = dict(trust_remote_code=trust_remote_code, revision=revision)
+            made = patiently(lambda: AutoTokenizer.from_pretrained(_folder(name), **options))
+        if not made("a", add_special_tokens=False)["input_ids"]:
+            raise ValueError("no tokenizer is there")
+    except Exception as error:  # of any file of the folder that is none
+        raise ValueError(
+            f"model {name!r} has no tokenizer that can be read ({str(error).splitlines()[0]}); "
+            "put one beside its weights with tokenizer.save_pretrained(folder)"
+        ) from error
+    embedding: Any = model.get_input_embeddings()
+    rows = embedding.weight.shape[0]
+    try:
+        return prepared(made, rows, getattr(model.config.get_text_config(), "max_position_embeddings", None))
+    except ValueError as error:
+        raise ValueError(f"model {name!r}: {error}") from error
+
+
+def _refuse_lacking(name: str, told: Any) -> None:
+    """Raise ValueError where the files lack weights, which would be random. told: transformers' account of loading."""
+    if lacking := sorted(told["missing_keys"]):
+        raise ValueError(
+            f"the files of model {name!r} lack {len(lacking)} weights, such as {lacking[0]}: they would be random; "
+            "complete the folder (see its *.safetensors.index.json) or choose another model"
+        )
 
 
 def count(model: torch.nn.Module, trainable: bool = False) -> int:
@@ -120,20 +170,11 @@ def skeleton(name: str, trust_remote_code: bool = False) -> PreTrainedModel:
         if name == TINY or name.startswith(RANDOM):
             config = _config(name)
         else:
-            config = AutoConfig.from_pretrained(_folder(name), trust_remote_code=trust_remote_code)
+            config = patiently(lambda: AutoConfig.from_pretrained(_folder(name), trust_remote_code=trust_remote_code))
     except (OSError, ValueError) as error:
         raise ValueError(f"model {name!r}: {error}") from error
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-
-
-def _attention(name: str, device: str, trust_remote_code: bool) -> str:
-    """Eager on a CPU, and where SDPA would leave out a part of the model's attention (the soft caps of Gemma 2)."""
-    if device == "cpu":
-        return "eager"
-    model = skeleton(name, trust_remote_code)
-    capped = getattr(model.config, "attn_logit_softcapping", None) is not None
-    return SDPA_NO_SYNC if model._supports_sdpa and not capped else "eager"
 
 
 def _quantized(quantize: str, dtype: str, device: str) -> dict[str, Any]:

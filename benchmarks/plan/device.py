@@ -10,11 +10,15 @@ import torch
 
 
 def device(name: str) -> str:
-    """Return "cpu" or "cuda" for a request's "auto", "cpu" or "cuda". Raises ValueError where CUDA is not there."""
+    """Return the device of a request, "cpu" or an accelerator's; "auto" is CUDA where that is there.
+
+    Raises ValueError for an accelerator that this torch or this machine does not have.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' is not available here; use --device cpu")
+    there = {"cuda": torch.cuda, "mps": torch.backends.mps, "xpu": torch.xpu}
+    if name in there and not there[name].is_available():
+        raise ValueError(f"device {name!r} is not available here; use --device cpu")
     return name
 
 

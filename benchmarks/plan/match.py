@@ -3,7 +3,8 @@
 The target is LoRA-SMoE's default budget on the run's model: four experts of rank 8 in every block, routers included,
 which is what MoLoRA has as it stands. Each method finds its own size (`Method.matched`, `Method.matched_experts`) while
 the run is planned, LoRA-SMoE among them. The job then counts what was attached, records how far off it is, and refuses
-above 2% in parameters or at any difference in experts. A method without an adapter has no size and runs as it is.
+above 2% in parameters or at any difference in experts; a tuner of PEFT's that cannot have the size stands "as
+published", with its deviation on record. A method without an adapter has no size and runs as it is.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import torch
 
 from baselines.method import Attached, Method
 from baselines.methods.molora import MoLora
-from baselines.sizes import TOLERANCE, Shapes, own_shapes, residual
+from baselines.sizes import TOLERANCE, Shapes, residual
+from benchmarks.plan import blocks
 from smoe import block_params, block_shapes, experts_per_block
 
 REFERENCE = MoLora()  # LoRA-SMoE's default budget, spread evenly
@@ -27,15 +29,25 @@ def shapes_of(model: torch.nn.Module) -> Shapes:
 
 
 def target(match: str, shapes: Shapes) -> int:
-    """Trainable parameters ("params") or experts over all blocks ("experts") that every method is to have."""
-    targets = own_shapes(shapes, REFERENCE.target_modules)
+    """Trainable parameters ("params") or experts over all blocks ("experts") that every method is to have.
+
+    shapes: of the blocks that the run trains.
+    """
     if match == "experts":
-        return REFERENCE.num_experts * len(targets)
-    return sum(block_params(shape, REFERENCE.num_experts, REFERENCE.r) for shape in targets.values())
+        return REFERENCE.num_experts * len(shapes)
+    return sum(block_params(shape, REFERENCE.num_experts, REFERENCE.r) for shape in shapes.values())
+
+
+def reference_shapes(model: torch.nn.Module, targets: blocks.Targets) -> Shapes:
+    """(in, out) of the blocks that the run trains, those of the reference; targets as in `blocks.chosen`."""
+    return block_shapes(model, blocks.chosen(model, REFERENCE, targets))
 
 
 def sized(methods: Sequence[Method], match: str, shapes: Shapes) -> list[Method]:
-    """Return the methods at the size that `match` asks for. Raises ValueError for one that cannot have it."""
+    """Return the methods at the size that `match` asks for. Raises ValueError for one that cannot have it.
+
+    shapes: of the blocks that the run trains.
+    """
     wanted = target(match, shapes)
     made = [m.matched(wanted, shapes) if match == "params" else m.matched_experts(wanted, shapes) for m in methods]
     for i, method in enumerate(made):
@@ -44,10 +56,17 @@ def sized(methods: Sequence[Method], match: str, shapes: Shapes) -> list[Method]
     return made
 
 
+def sized_for(methods: Sequence[Method], match: str, model: torch.nn.Module, targets: blocks.Targets) -> list[Method]:
+    """Return `sized` methods for a model; targets as in `blocks.chosen`, to which the methods' own names are left."""
+    given = [blocks.with_blocks(m, blocks.chosen(model, m, targets)) for m in methods]
+    made = sized(given, match, reference_shapes(model, targets))
+    return [blocks.with_blocks(m, getattr(asked, blocks.FIELD, None)) for m, asked in zip(made, methods, strict=True)]
+
+
 def achieved(match: str, method: Method, model: Attached, shapes: Shapes) -> dict[str, Any]:
     """Facts on how near the attached model is to the target; empty where nothing is matched.
 
-    shapes: of the model before anything was attached. Raises ValueError where it is too far off.
+    shapes: of the blocks that the run trains, before anything was attached. Raises ValueError where it is too far off.
     """
     if match == "none" or method.trains_base:
         return {}
@@ -63,9 +82,10 @@ def achieved(match: str, method: Method, model: Attached, shapes: Shapes) -> dic
     if not params:
         return {}
     off = residual(params, wanted)
-    if abs(off) > TOLERANCE:
+    if abs(off) > TOLERANCE and not method.keeps_its_size:
         raise ValueError(
             f"{method.name} has {params:,} trainable parameters, {off:+.1%} off the target of {wanted:,}: "
-            f"--match params refuses more than {TOLERANCE:.0%}"
+            f"--match params refuses more than {TOLERANCE:.0%}; --match none leaves every method as it is"
         )
-    return {"match": {"target_params": wanted, "trainable_params": params, "residual": off}}
+    facts = {"target_params": wanted, "trainable_params": params, "residual": off}
+    return {"match": facts if abs(off) <= TOLERANCE else {**facts, "as_published": True}}

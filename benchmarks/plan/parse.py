@@ -4,23 +4,43 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from baselines.fields import BOUNDS, alternatives, sentence, unknown_field
+from baselines.generic.tuner import PREFIX
 from baselines.method import Method
 from benchmarks import registry
+from benchmarks.plan.generic import generic
+from results.names import pick
 
 MAIN = ("frozen", "lora", "molora", "adalora", "lora-smoe")  # the methods of a run that names none
+CONTROLS = ("lora-own", "random-experts", "inverse-experts")  # LoRA in the mixtures' layer, and allocations by chance
+PEFT = tuple(
+    f"peft:type={kind}" for kind in "HIRA SHIRA MISS:init_weights=bat GRALORA OFT RANDLORA LILY LOKR IA3 VERA".split()
+)  # of PEFT's own comparison on MetaMathQA
+SETS: Mapping[str, Callable[[], Iterable[str]]] = {
+    "main": lambda: MAIN,
+    "controls": lambda: CONTROLS,
+    "peft": lambda: PEFT,
+    "all": registry.methods,  # every contestant, at its own settings
+}
 
 
 def parse_methods(text: str | None) -> list[Method]:
-    """Return the methods of a text like "lora:r=16:alpha=32,molora". Raises ValueError that says what is known."""
-    methods = [_method(item.strip()) for item in (text.split(",") if text is not None else MAIN)]
-    if len(set(map(repr, methods))) != len(methods):
+    """Return the methods of a text like "lora:r=16:alpha=32,molora" or "@main,@controls,dora".
+
+    A method that two sets share is one. Raises ValueError that says what is known.
+    """
+    items = [item.strip() for item in (text.split(",") if text is not None else ("@main",))]
+    named = [repr(_method(item)) for item in items if not item.startswith("@")]
+    if len(set(named)) != len(named):
         raise ValueError(f"methods {text!r} names one twice")
-    return methods
+    sets = {item: pick("set of methods", item[1:], SETS)() for item in items if item.startswith("@")}
+    methods = [_method(name) for item in items for name in sets.get(item, (item,))]
+    return list({repr(method): method for method in methods}.values())
 
 
 def parse_seeds(text: str | None, count: int) -> list[int]:
@@ -52,6 +72,8 @@ def parse_revisions(text: str | None) -> dict[str, str]:
 def _method(item: str) -> Method:
     """Return the method of one item, as in "lora:r=16:alpha=32"."""
     name, *settings = item.split(":")
+    if name == PREFIX.removesuffix(":"):
+        return generic(item)
     cls = registry.method(name)
     names = [f.name for f in dataclasses.fields(cls)]
     plain, hints = typing.get_type_hints(cls), typing.get_type_hints(cls, include_extras=True)

@@ -37,7 +37,7 @@ class Profile:
 
 
 PROFILES: Mapping[str, Profile] = {
-    "small": Profile(train_documents=320, evaluation_limit=16, seeds=1),
+    "small": Profile(train_documents=320, evaluation_limit=32, seeds=1),
     "medium": Profile(train_documents=4000, evaluation_limit=200, seeds=1),
     "full": Profile(train_documents=None, evaluation_limit=None, seeds=3),
     "paper": Profile(

@@ -24,8 +24,15 @@ class Request:
     suite: Annotated[str, Field(description="What is trained on and scored.")] = "commonsense"
     tasks: Annotated[str | None, Field(description="lm-eval tasks in place of a suite: arc_easy,sciq.")] = None
     methods: Annotated[
-        str | None, Field(description='Contestants, with settings: "lora:r=16,molora:num_experts=4". [main five]')
+        str | None,
+        Field(description='Contestants, with settings: "lora:r=16,molora:num_experts=4"; @controls, @all. [@main]'),
     ] = None
+    methods_from: Annotated[
+        str | None, Field(description="Folder below which every adapter_config.json of PEFT is a contestant.")
+    ] = None
+    published_lr: Annotated[
+        bool, Field(description="Contestants of --methods-from at the rate of their training_params.json.")
+    ] = False
     model: Annotated[
         str | None,
         Field(description="smollm2-135m, tiny, random:<name>, a folder, a GGUF file or a hub id. [the profile's]"),
@@ -54,7 +61,10 @@ class Request:
         Positive[int] | None,
         Field(description="Documents of a step that go through the model at once. [2; GPU: all]"),
     ] = None
-    learning_rate: Annotated[Positive[float], Field(description="Peak; linear warm-up, then linear decay to 0.")] = 5e-4
+    learning_rate: Annotated[
+        Positive[float] | None,
+        Field(description="Peak; linear warm-up, then linear decay to 0. [0.0005; a few methods: their own]"),
+    ] = None
     warmup_fraction: Annotated[Fraction, Field(description="Of all steps, to warm up in.")] = 0.1
     weight_decay: Annotated[NotNegative[float], Field(description="Of AdamW.")] = 0.0
     max_length: Annotated[Positive[int], Field(description="Tokens of a training document.")] = 256  # as LLM-Adapters
@@ -62,8 +72,17 @@ class Request:
         Positive[int], Field(description="Calibration samples: training documents a task that allocators may read.")
     ] = 8
     evaluation_batch_size: Annotated[
-        Positive[int], Field(description="Requests scored at once; scores in bfloat16 move with it.")
+        Positive[int],
+        Field(description="Requests scored at once (shared-prefix: 128 tokens each); scores in bfloat16 move with it."),
     ] = 16
+    scorer: Annotated[
+        Literal["shared-prefix", "lm-eval"],
+        Field(description="shared-prefix: one pass a document, equal to lm-eval's own within rounding."),
+    ] = "shared-prefix"
+    target_modules: Annotated[
+        str | None,
+        Field(description="Blocks that every method trains: names like q_proj,v_proj, or all-linear. [the family's]"),
+    ] = None
     adapters: Annotated[
         Literal["shared", "per-task"],
         Field(description="shared: one adapter trained on all tasks; per-task: one for each."),
@@ -73,11 +92,13 @@ class Request:
         Field(description="Of each task in training: equal, proportional, temperature:2. [the suite's]"),
     ] = None
     match: Annotated[
-        Literal["none", "params", "experts"],
-        Field(description="What every method has as much of as lora-smoe; none: as they are."),
-    ] = "none"
-    dtype: Annotated[Literal["float32", "bfloat16"], Field(description="Of the frozen model.")] = "bfloat16"
-    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto: cuda where there is one.")] = "auto"
+        Literal["none", "params", "experts"] | None,
+        Field(description="What every method has as much of as lora-smoe. [none: as they are; --data: params]"),
+    ] = None
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], Field(description="Of the frozen model.")] = "bfloat16"
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps", "xpu"], Field(description="auto: cuda where there is one.")
+    ] = "auto"
     quantize: Annotated[Literal["none", "4bit", "8bit"], Field(description="The frozen model, by bitsandbytes.")] = (
         "none"
     )
@@ -86,4 +107,7 @@ class Request:
         Field(description="mapped: peak memory repeats within 1%, at up to twice the time. CPU only."),
     ] = "heap"
     compiled: Annotated[bool, Field(description="Train through torch.compile; the first steps compile.")] = False
+    probe_router: Annotated[
+        bool, Field(description="Evaluate trained routers twice more: gates shuffled over tokens, and uniform.")
+    ] = False
     trust_remote_code: Annotated[bool, Field(description="Let the model's repository run its own code.")] = False

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+import torch
 
 from baselines.method import Method
 from benchmarks import registry
 from benchmarks.data import examples, sources
 from benchmarks.data.protocols import protocol
+from benchmarks.models import identity
 from benchmarks.models import load as models
-from benchmarks.plan import custom, match
+from benchmarks.plan import blocks, custom, generic, match
 from benchmarks.plan.device import check_compiler, device
 from benchmarks.plan.parse import parse_methods, parse_revisions, parse_seeds
 from benchmarks.plan.profiles import PROFILES, Profile, studies
 from benchmarks.plan.request import Request
-from benchmarks.suite import Suite
+from benchmarks.suites import Suite
 from results import RunSpec
 from results.names import pick, unknown
+from results.spec import LM_EVAL
 
+FEW = 4  # tasks: fewer have no votes for LoRA-SMoE's own budget, a mean of four experts
 MICRO_BATCH = 2  # documents, on a CPU, where padding costs more than another pass does
 
 
@@ -39,9 +45,25 @@ def resolve(request: Request) -> list[RunSpec]:
         request = replace(request, **of_profile)
     for model in (request.model,) if request.model is not None else profile.models:
         models.check(model)
-        for part in _parts(replace(request, model=model), profile):
+        for part in _parts(replace(request, model=identity.canonical(model)), profile):
             specs.update({spec.key: spec for spec in _specs(part, profile) if spec.key not in specs})
     return list(specs.values())
+
+
+def placing(specs: Sequence[RunSpec]) -> list[str]:
+    """Say in a line each which methods place experts by another rule than their own, since tasks are few."""
+    changed = {
+        (spec.method, spec.hyperparameters["max_experts"])
+        for spec in specs
+        if spec.hyperparameters.get("rule") == "proportional"
+        and getattr(registry.method(spec.method)(), "rule_name", None) == "votes"
+        and len(spec.trained_tasks) < FEW
+    }
+    return [
+        f"{name}: the tasks trained together have too few votes for its budget; experts by the proportional rule, "
+        f"at most {most} a block (rule=proportional; baselines/README.md says why)"
+        for name, most in sorted(changed)
+    ]
 
 
 def _parts(request: Request, profile: Profile) -> list[Request]:
@@ -51,7 +73,7 @@ def _parts(request: Request, profile: Profile) -> list[Request]:
     if request.methods is not None:
         raise ValueError(f"profile {request.profile!r} chooses the methods itself: leave --methods out")
     suite = _suite(request)
-    layers = models.skeleton(str(request.model), request.trust_remote_code).config.num_hidden_layers
+    layers = models.skeleton(str(request.model), request.trust_remote_code).config.get_text_config().num_hidden_layers
     documents = None if request.train_documents is None else request.train_documents // len(suite.tasks)
     return [replace(request, **change) for change in studies(len(suite.tasks), layers, documents)]
 
@@ -62,7 +84,7 @@ def _specs(request: Request, profile: Profile) -> list[RunSpec]:
     request = _filled(request, suite, profile)
     _check(request, suite)
     source = _source(request, suite)
-    names = {f.name for f in dataclasses.fields(RunSpec)} - {"data_seed"}
+    names = {f.name for f in dataclasses.fields(RunSpec)} - {"data_seed", "learning_rate"}
     asked = {name: getattr(request, name) for name in names if hasattr(request, name)}
     asked |= {
         "suite": suite.name,
@@ -71,18 +93,26 @@ def _specs(request: Request, profile: Profile) -> list[RunSpec]:
         "source": source,
         "evaluation_limit": request.limit,
         "micro_batch": _micro_batch(request),
+        "scorer": request.scorer if protocol(str(request.protocol)).scored else LM_EVAL,
         "revisions": sources.revisions(source, suite.tasks, parse_revisions(request.revision)),
         "own_tasks": sources.own_files(suite.tasks),
+        "model_content": identity.content(str(request.model)),
+        "targets": blocks.parse_targets(request.target_modules),
     }
+    rates = _published_rates(request)
     seeds = parse_seeds(request.seeds, profile.seeds)
     return [
         RunSpec(
-            **{**asked, "method": method.name, "hyperparameters": _as_json(dataclasses.asdict(method))},
+            **{**asked, "method": method.name, "hyperparameters": _as_json(method.hyperparameters())},
+            learning_rate=rates.get(repr(method), method.rate)
+            if request.learning_rate is None
+            else request.learning_rate,
+            method_content=registry.content(method.name),
             seed=seed,
             data_seed=seed if request.data_seed is None else request.data_seed,
             task=task,
         )
-        for method in _methods(request)
+        for method in _methods(request, suite.tasks if request.adapters == "shared" else suite.tasks[:1])
         for seed in (seeds if method.trains else seeds[:1])
         for task in (suite.tasks if request.adapters == "per-task" else (None,))
     ]
@@ -96,13 +126,13 @@ def _suite(request: Request) -> Suite:
 
 def _filled(request: Request, suite: Suite, profile: Profile) -> Request:
     """Return the request with the profile's and the suite's values where it has none of its own."""
-    documents, limit = request.train_documents, request.limit
     values: dict[str, Any] = {
         "protocol": request.protocol or suite.protocol,
-        "train_documents": documents if documents is not None else profile.train_documents,
-        "limit": limit if limit is not None else profile.evaluation_limit,
+        "train_documents": request.train_documents or suite.train_documents or profile.train_documents,
+        "limit": request.limit or suite.limit or profile.evaluation_limit,
         "task_shares": request.task_shares or suite.task_shares,
         "device": device(request.device),
+        "match": request.match or "none",
     }
     return replace(request, **values)
 
@@ -148,15 +178,36 @@ def _check(request: Request, suite: Suite) -> None:
         )
 
 
-def _methods(request: Request) -> list[Method]:
-    """Return the methods asked for, at the size that `match` gives them."""
-    methods = parse_methods(request.methods)
+def _methods(request: Request, tasks: Sequence[str]) -> list[Method]:
+    """Return the methods asked for, at the size that `match` gives them and as these tasks, trained together, let them.
+
+    tasks: of one adapter.
+    """
+    methods = parse_methods(request.methods) if request.methods or not request.methods_from else []
+    if request.methods_from:
+        methods += [m for m in generic.all_of(request.methods_from) if m not in methods]
     if request.quantize != "none" and (base := [m.name for m in methods if m.trains_base]):
         raise ValueError(f"{', '.join(base)} trains the model's own weights, which --quantize freezes")
-    if request.match == "none":
-        return methods
-    shapes = match.shapes_of(models.skeleton(str(request.model), request.trust_remote_code))
-    return match.sized(methods, request.match, shapes)
+    if request.dtype == "float16" and (base := [m.name for m in methods if m.trains_base]):
+        raise ValueError(f"{', '.join(base)} steps the model's own weights: float16 is too coarse, use bfloat16")
+
+    @functools.cache
+    def skeleton() -> torch.nn.Module:
+        return models.skeleton(str(request.model), request.trust_remote_code)
+
+    targets = blocks.parse_targets(request.target_modules)
+    if request.match != "none":
+        methods = match.sized_for(methods, str(request.match), skeleton(), targets)
+    return [method.for_tasks(tasks, lambda m=method: blocks.shapes(skeleton(), m, targets)) for method in methods]  # type: ignore[misc]
+
+
+def _published_rates(request: Request) -> dict[str, float]:
+    """Return the rates that the folders of `methods_from` came with, by the contestant's text, where they are asked."""
+    if not request.published_lr:
+        return {}
+    if request.methods_from is None or request.learning_rate is not None or request.match != "none":
+        raise ValueError("published_lr is of --methods-from, at the published size, without --lr")
+    return generic.published_rates(request.methods_from)
 
 
 def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,28 +33,27 @@ def parse_rates(text: str) -> tuple[float, ...]:
 
 def grids(specs: Sequence[RunSpec], rates: Sequence[float]) -> dict[str, list[RunSpec]]:
     """Return the jobs of each method's grid, by `grid_id`; a method that trains nothing has none."""
-    methods = registry.methods()
     first_seed: dict[str, int] = {}
     jobs: dict[str, list[RunSpec]] = {}
     for spec in specs if rates else ():
-        name, method = grid_id(spec), methods[spec.method]
+        name, method = grid_id(spec), registry.method(spec.method)
         if method.trains and first_seed.setdefault(name, spec.seed) == spec.seed:
-            scaled = [float(f"{method.rate_factor * rate:.6g}") for rate in rates]
+            scaled = method.grid(rates, spec.learning_rate)
             jobs.setdefault(name, []).extend(grid(spec, scaled))  # with an adapter for each task, of every task
     return jobs
 
 
-def edge_jobs(
+def with_edges(
     grids: Mapping[str, Sequence[RunSpec]], find: Callable[[RunSpec], Record | None]
 ) -> dict[str, list[RunSpec]]:
-    """Return the jobs of one more rate for each grid whose best one is at an edge, by `grid_id`."""
-    more = {}
-    for name, jobs in grids.items():
+    """Return the grids, each with the jobs of one more rate where its best one is at an edge."""
+    wider = {name: list(jobs) for name, jobs in grids.items()}
+    for jobs in wider.values():
         finished = joined(r for job in jobs if (r := find(job)) is not None)
         if (winner := best(finished)) is not None and (rate := beyond_edge(finished, winner)) is not None:
-            rates = {job.learning_rate for job in jobs}
-            more[name] = [replace(j, learning_rate=rate) for j in jobs if j.learning_rate == min(rates)]
-    return more
+            first = jobs[0].learning_rate  # with an adapter for each task, that of several jobs
+            jobs += [replace(job, learning_rate=rate) for job in jobs if job.learning_rate == first]
+    return wider
 
 
 def apply_best_rates(

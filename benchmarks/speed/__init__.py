@@ -3,5 +3,3 @@
 `python -m benchmarks.speed` prints the table of ratios; `python -m pytest benchmarks/speed --benchmark-enable` measures
 the same under pytest-benchmark. Nothing here asserts a time: a missed target is printed as missed.
 """
-
-__path__ += [f"{folder}/../renamed/speed" for folder in __path__]  # commands by their names of the last release

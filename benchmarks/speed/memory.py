@@ -1,7 +1,7 @@
-"""Peak memory of a training step or a sensitivity pass, each in a process of its own.
+"""Peak memory of a training step, a sensitivity pass or an evaluation, each in a process of its own.
 
-`python -m benchmarks.speed.memory WHAT FILE` loads the model and the batch, runs, and prints the peak in JSON: resident
-bytes on a CPU, allocated ones on a GPU.
+`python -m benchmarks.speed.memory WHAT FILE` loads the model and its inputs, runs, and prints the peak in JSON:
+resident bytes on a CPU, allocated ones on a GPU.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from baselines.method import Method
 from baselines.methods.lora import Lora
 from benchmarks.jobs.meter import measure, own_peak, release, reset_resident_peak
-from benchmarks.speed.setting import Allocated, Setting, matched_lora, steps
+from benchmarks.speed.setting import SCORERS, Allocated, Setting, answer, matched_lora, steps
 from results.private import ROOT
 from smoe import sensitivity
 
@@ -30,7 +31,12 @@ def peaks(setting: Setting, which: Sequence[str] = WHAT) -> dict[str, tuple[int,
     """(peak bytes, those above the loaded model) of each on one and the same batch."""
     batch, tokens = setting.training_batches(1)[0]
     inputs = {"batch": batch, "tokens": tokens, "experts": setting.experts, "rank": matched_lora(setting).r}
-    inputs |= {"model": setting.model, "dtype": setting.dtype, "device": setting.device}
+    return measured(setting, inputs, which)
+
+
+def measured(setting: Setting, inputs: Mapping[str, Any], which: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """(peak bytes, those above the loaded model) of each of `which` on the inputs."""
+    inputs = {**inputs, "model": setting.model, "dtype": setting.dtype, "device": setting.device}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "inputs.pt"
         torch.save(inputs, file)
@@ -46,19 +52,21 @@ def peak(what: str, file: str) -> tuple[int, int]:
     """Run one of them in this process."""
     inputs = torch.load(file, weights_only=True)
     setting = Setting(**{name: inputs[name] for name in ("model", "dtype", "device")})
-    model, batch, tokens = setting.load(), inputs["batch"], inputs["tokens"]
+    model = setting.load()
     cuda = setting.device == "cuda"
     release()
     reset_resident_peak()
     before = torch.cuda.memory_allocated() if cuda else own_peak()
-    method: Method = Lora(r=inputs["rank"], alpha=2 * inputs["rank"])
-    if what == "lora-smoe":
-        method = Allocated(experts=inputs["experts"])
     with measure(setting.device) as meter:
-        if what == "sensitivity":
-            sensitivity(model, {"task": [batch]})
+        if what in SCORERS:
+            answer(setting, model, inputs["requests"], what)
+        elif what == "sensitivity":
+            sensitivity(model, {"task": [inputs["batch"]]})
         else:
-            steps(method.attach(model, {}, STEPS), method, [(batch, tokens)] * STEPS)
+            method: Method = Lora(r=inputs["rank"], alpha=2 * inputs["rank"])
+            if what == "lora-smoe":
+                method = Allocated(experts=inputs["experts"])
+            steps(method.attach(model, {}, STEPS), method, [(inputs["batch"], inputs["tokens"])] * STEPS)
     assert meter.cost is not None
     highest = meter.cost.peak_allocated_bytes if cuda else meter.cost.peak_resident_bytes
     if highest is None or before is None:

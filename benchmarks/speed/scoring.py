@@ -111,7 +111,10 @@ def _layer_prefix(block: str) -> str:
 def _samples(batch: Batch) -> list[Batch]:
     """Each row alone, without its padding on the left."""
     lengths = batch["attention_mask"].sum(1).tolist()
-    return [{k: v[i : i + 1, -n:].contiguous() for k, v in batch.items()} for i, n in enumerate(lengths)]
+    return [
+        {k: v[i : i + 1, -n:].contiguous() if v.ndim > 1 else v[i : i + 1] for k, v in batch.items()}
+        for i, n in enumerate(lengths)
+    ]
 
 
 def _block_by_block(model: Any, active: list[str], samples: list[Batch]) -> Callable[[], None]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
 from transformers.utils import logging
 
-from baselines.experts import ExpertMethod, Facts
+from baselines.allocator import Facts
+from baselines.experts import ExpertMethod
 from baselines.method import Method
 from baselines.methods.lora import Lora
 from baselines.methods.lora_smoe import LoraSMoE
@@ -18,13 +19,19 @@ from baselines.sizes import nearest_rank, own_shapes
 from benchmarks.data import batches
 from benchmarks.data.examples import Example
 from benchmarks.data.training import training_data
+from benchmarks.jobs import shared_prefix
+from benchmarks.jobs.evaluate import Wrapped, asked_of
 from benchmarks.jobs.train import train
-from benchmarks.models.load import EMBEDDED, TINY, skeleton
+from benchmarks.models.load import EMBEDDED, TINY, load_tokenizer, skeleton
 from benchmarks.models.load import load as load_model
 from benchmarks.plan import match
 from benchmarks.plan.request import Request
 from benchmarks.plan.resolve import resolve
+from results.spec import LM_EVAL, SHARED_PREFIX
 from smoe import Probe, block_params
+
+SCORERS = (LM_EVAL, SHARED_PREFIX)
+EVALUATED = 16  # documents a task, half of what `--profile small` asks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +62,8 @@ class Setting:
         return max(1, round(usual * self.effort))
 
     def load(self) -> Any:
-        return self._model_and_tokenizer()[0]
-
-    def _model_and_tokenizer(self) -> tuple[Any, Any]:
         logging.disable_progress_bar()
-        return load_model(self.model, self.dtype, self.device)
+        return load_model(self.model, self.dtype, self.device)[0]
 
     @cached_property
     def examples(self) -> dict[str, list[Example]]:
@@ -72,7 +76,7 @@ class Setting:
             }
         asked: dict[str, Any] = dict(dtype=self.dtype, device=self.device, model=self.model)
         (spec, *_) = resolve(Request(methods="lora-smoe", profile="full", **asked))
-        return training_data(spec, self._model_and_tokenizer()[1], {})[1]
+        return training_data(spec, self.tokenizer, {})[1]
 
     def training_batches(self, count: int) -> list[tuple[batches.Batch, int]]:
         """(batch, real tokens) at evenly spaced quantiles of width among batches of similar length; one: the median."""
@@ -81,6 +85,23 @@ class Setting:
         full = [b for b in batches.micro_batches(every, size, 0) if len(b["input_ids"]) == size]
         chosen = [full[int((i + 0.5) * len(full) / count)] for i in range(count)]
         return [(batch, int(batch["attention_mask"].sum())) for batch in chosen]
+
+    @cached_property
+    def requests(self) -> list[shared_prefix.Request]:
+        """What a default run asks of a model: (context, continuation) in tokens, documents of every task."""
+        if self.model == TINY:
+            rng = random.Random(0)
+            contexts = [rng.choices(range(256), k=rng.randint(5, 30)) for _ in range(8)]
+            return [(context, rng.choices(range(256), k=3)) for context in contexts for _ in range(4)]
+        asked: dict[str, Any] = dict(device=self.device, model=self.model, limit=EVALUATED)
+        (spec, *_) = resolve(Request(methods="lora", **asked))
+        tasks, _ = training_data(spec, self.tokenizer, {})
+        return asked_of(self.load(), self.tokenizer, tasks)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokeniser of the model, loaded once and without its weights."""
+        return load_tokenizer(self.model, skeleton(self.model))
 
     @property
     def full_tokens(self) -> int:
@@ -99,6 +120,13 @@ class Setting:
         return dict(LoraSMoE().allocate(self.load(), self.probe)[0])
 
 
+def answer(setting: Setting, model: Any, requests: Sequence[shared_prefix.Request], scorer: str) -> list[float]:
+    """Ask for the log-likelihoods by lm-eval's own wrapper or by shared prefixes."""
+    lm = Wrapped(model, setting.tokenizer, Request.evaluation_batch_size, lambda done, total: None, scorer)
+    asked = [(("", ""), list(context), list(continuation)) for context, continuation in requests]
+    return [value for value, _ in lm._loglikelihood_tokens(asked)]
+
+
 def trainable(model: Any) -> int:
     """Count the parameters that are trained."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -115,6 +143,6 @@ def matched_lora(setting: Setting) -> Lora:
 
 def steps(model: Any, method: Method, chosen: list[tuple[batches.Batch, int]], compiled: bool = False) -> None:
     """Whole training steps on the batches, by the harness's own loop."""
-    options = {"learning_rate": Request.learning_rate, "warmup_fraction": 0.1, "weight_decay": 0.0, "seed": 0}
+    options = {"learning_rate": Lora.rate, "warmup_fraction": 0.1, "weight_decay": 0.0, "seed": 0}
     whole = [([batch], tokens) for batch, tokens in chosen]
     train(model, method, whole, total_steps=len(chosen), compiled=compiled, **options)  # type: ignore[arg-type]

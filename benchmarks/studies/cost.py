@@ -15,9 +15,11 @@ from typing import Annotated, Any
 
 import typer
 
-from baselines.experts import Allocator
+from baselines.allocator import Allocator
+from baselines.experts import Experts
 from baselines.method import Method
 from benchmarks import registry
+from benchmarks.data import prepared
 from benchmarks.jobs import session
 from benchmarks.plan.parse import MAIN
 from benchmarks.plan.request import Request
@@ -40,6 +42,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
+@prepared.folder()
 def main(
     methods: Annotated[str, typer.Option(help="Contestants, at the sizes of each point.")] = ",".join(MAIN),
     axes: Annotated[str, typer.Option(help="What is varied.")] = ",".join(AXES),
@@ -76,6 +79,8 @@ def plan(methods: list[str], axes: list[str], models: list[str] | None, common: 
             point = {**BASE, axis: value}
             if value != BASE[axis] and not moves(axis, method):
                 continue
+            if axis == "experts" and value < _class(method).least_experts:
+                continue
             request = Request(
                 suite="cost",
                 model=model or f"random:llama:width={point['width']}:layers={point['layers']}",
@@ -100,7 +105,7 @@ def sized(method: str, point: Mapping[str, int]) -> str:
     """Name the method as `--methods` reads it, at the size of a point; without experts, with the rank of them all."""
     experts, rank = point["experts"], point["rank"]
     defaults = _defaults(method)
-    if not issubclass(_class(method), Allocator) and EXPERTS.isdisjoint(defaults):
+    if not issubclass(_class(method), Experts) and EXPERTS.isdisjoint(defaults):
         rank *= experts
     sizes = {"r": rank} if "r" in defaults else {"target_r": rank, "init_r": rank * 3 // 2}
     sizes |= dict.fromkeys(EXPERTS, experts)

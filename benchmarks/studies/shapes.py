@@ -50,7 +50,7 @@ PASS = Target(name="sensitivity: time / 100 training steps of LoRA", bound=1.0)
 PASS_MEMORY = Target(name="sensitivity: peak memory / LoRA training step", bound=1.0)
 
 FIRST = ("lora", "lora-smoe", "molora", "adalora")
-LAST = ("eva-experts", "alphalora")  # decompose every weight or input: minutes at 7B
+LAST = ("eva-experts", "eva-lora", "alphalora")  # decompose every weight or input: minutes at 7B
 SETTINGS = {"pissa": "pissa:niter=16"}  # the exact decomposition of 7B takes longer than everything else here
 PLANNED = 30  # steps that methods are told of, so that AdaLoRA prunes in those measured
 WARM = 2

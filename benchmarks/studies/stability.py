@@ -7,7 +7,6 @@ documents; a smaller probe is the beginning of a larger one. Nothing is trained.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Mapping
@@ -19,11 +18,12 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from baselines.experts import Allocator
+from baselines.allocator import Allocator
+from baselines.importance import importances
 from baselines.method import Method
 from benchmarks import registry
 from benchmarks.data import batches, examples, sources
-from benchmarks.data.tasks import task_objects, training_docs, training_pairs
+from benchmarks.data.tasks import is_written, task_objects, training_docs, training_pairs
 from benchmarks.jobs.session import refusals
 from benchmarks.models.load import DTYPES, EMBEDDED
 from benchmarks.models.load import check as check_model
@@ -32,17 +32,20 @@ from benchmarks.plan.parse import parse_methods, parse_revisions, parse_seeds
 from results.environment import environment
 from results.names import pick
 from results.spec import RecordError
-from results.stability import STABILITY, Stability
 from results.store import SCRATCH, StoreError
+from results.studies.stability import STABILITY, Stability
 from smoe import Probe
 
+EVERY = ",".join(f"experts:importance={name}" for name in importances() if not name.startswith("mola"))
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
 def main(
     suite: Annotated[str, typer.Option(help="Whose tasks are sampled.")] = "commonsense",
-    methods: Annotated[str, typer.Option(help="Allocators, with settings as in benchmarks.run.")] = "lora-smoe",
+    methods: Annotated[
+        str, typer.Option(help="Allocators, as in benchmarks.run; all: every importance.")
+    ] = "lora-smoe",
     model: Annotated[str, typer.Option(help="As in benchmarks.run.")] = EMBEDDED,
     source: Annotated[str, typer.Option(help="Where documents come from.")] = "embedded",
     revision: Annotated[str | None, typer.Option(help="Commits of hub data sets, as in benchmarks.run.")] = None,
@@ -62,19 +65,20 @@ def main(
             sizes, draws = parse_seeds(samples, 0), parse_seeds(seeds, 0)
             if min(sizes) < 1:
                 raise ValueError(f"samples {samples!r} must be 1 or more")
-            allocators = [_allocator(method) for method in parse_methods(methods)]
+            allocators = [_allocator(method) for method in parse_methods(EVERY if methods == "all" else methods)]
             revisions = sources.revisions(source, chosen.tasks, parse_revisions(revision))
             about = dict(suite=chosen.name, source=source, model=model, dtype=dtype, max_length=max_length)
             plans = [_started(_plan(method, about, revisions), out) for method in allocators]
             loaded, tokenizer = load_model(model, dtype, device)
             documents = _documents(source, chosen.tasks, revisions)
+            drawn = {seed: _probe(documents, tokenizer, seed, max(sizes), max_length, device) for seed in draws}
             grid = [(seed, size) for seed in draws for size in sizes]
             with Progress(console=console) as bars:
                 bar = bars.add_task("allocations", total=len(plans) * len(grid))
                 for method, plan in zip(allocators, plans, strict=True):
                     for seed, size in grid:
                         if (seed, size) not in plan.allocations:
-                            probe = _probe(documents, tokenizer, seed, size, max_length, device)
+                            probe = {name: batches[:size] for name, batches in drawn[seed].items()}
                             _allocate(plan, method, loaded, probe, seed, size)
                             plan.save(out)
                         bars.advance(bar)
@@ -90,7 +94,7 @@ def _plan(method: Allocator, about: Mapping[str, Any], revisions: Mapping[str, s
     return Stability(
         **about,
         method=method.name,
-        hyperparameters=json.loads(json.dumps(dataclasses.asdict(method))),
+        hyperparameters=json.loads(json.dumps(method.hyperparameters())),
         environment={**environment(), "revisions": revisions},
     )
 
@@ -129,17 +133,20 @@ def _started(plan: Stability, out: Path) -> Stability:
 
 
 def _documents(source: str, tasks: tuple[str, ...], revisions: Mapping[str, str] | None) -> dict[str, tuple]:
-    """Task -> (lm-eval's task, its training documents)."""
+    """Return lm-eval's task and its training documents for each task."""
     objects = task_objects(sources.splits(source, tasks, revisions=revisions))
     return {name: (task, training_docs(task)) for name, task in objects.items()}
 
 
 def _probe(documents: dict, tokenizer: object, seed: int, size: int, max_length: int, device: str) -> Probe:
-    """Take the first `size` documents of each task's draw, one a batch: a larger probe begins with a smaller one."""
+    """Take the first `size` documents of each task's draw, one a batch: a larger probe begins with a smaller one.
+
+    Raises ValueError, before anything is allocated, for a document whose answer is longer than `max_length`.
+    """
     probe = {}
     for name, (task, docs) in documents.items():
         pairs = training_pairs(task, examples.sample_documents(docs, size, seed, name))
-        encoded = [examples.encode(tokenizer, name, c, a, max_length) for c, a in pairs]
+        encoded = [examples.encode(tokenizer, name, c, a, max_length, is_written(task)) for c, a in pairs]
         pad = tokenizer.pad_token_id  # type: ignore[attr-defined]
         probe[name] = [{k: v.to(device) for k, v in batches.collate([e], pad).items()} for e in encoded]
     return probe

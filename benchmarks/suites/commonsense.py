@@ -1,10 +1,9 @@
 """The eight commonsense tasks of LLM-Adapters, DoRA, MoLA and LoRA-SMoE, asked as lm-eval or as LLM-Adapters does."""
 
-from benchmarks.suite import Suite
+from benchmarks.suites import Suite
 
 COMMONSENSE = Suite(
     name="commonsense",
-    version="2",
     summary="eight commonsense tasks",
     tasks=(
         "boolq",

@@ -1,10 +1,9 @@
 """What a model knows: school science, common sense by letter, and MMLU by group of subjects (data/mmlu.py)."""
 
-from benchmarks.suite import Suite
+from benchmarks.suites import Suite
 
 KNOWLEDGE = Suite(
     name="knowledge",
-    version="2",
     summary="SciQ, CommonsenseQA and the four groups of MMLU, log-likelihood of the choices",
     tasks=(
         "sciq",

@@ -4,11 +4,10 @@ No embedded data set holds them, so the suite needs `--source hub`. ASDiv has on
 halves by a hash of each document.
 """
 
-from benchmarks.suite import Suite
+from benchmarks.suites import Suite
 
 MATH = Suite(
     name="math",
-    version="2",
     summary="GSM8K, MathQA and ASDiv; needs --source hub",
     tasks=("gsm8k", "mathqa", "asdiv"),
     headline={"gsm8k": "exact_match", "mathqa": "acc_norm", "asdiv": "acc"},

@@ -1,10 +1,9 @@
 """Five tasks of GLUE and SuperGLUE: sentiment, entailment, paraphrase and cause, under lm-eval's own definitions."""
 
-from benchmarks.suite import Suite
+from benchmarks.suites import Suite
 
 NLU = Suite(
     name="nlu",
-    version="2",
     summary="five tasks of GLUE and SuperGLUE, log-likelihood of the choices",
     tasks=("sst2", "rte", "mrpc", "cb", "copa"),
     headline=dict.fromkeys(("sst2", "rte", "mrpc", "cb", "copa"), "acc"),

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from reports import roster
 from reports.analysis.groups import Group
-from reports.analysis.notes import EMBEDDED, FIRST_TERMS, UNEQUAL, detectable_note, names, seeds_text
+from reports.analysis.notes import detectable_note, over_seeds, seeds_text, terms_note
 from reports.analysis.summary import Summary
 from reports.analysis.verdicts import BETTER, EQUIVALENT, UNDECIDED, WORSE, Judged
-from reports.analysis.wording import SHOWN, interval_text, metric_text
+from reports.analysis.wording import SHOWN, interval_text, metric_text, names
 from results.metrics import metric
 
 COSTS = {  # metric: its noun, and the phrase for its smallest value
@@ -21,6 +21,8 @@ COSTS = {  # metric: its noun, and the phrase for its smallest value
     "peak_bytes": ("peak memory", "least memory"),
     "total_seconds": ("wall-clock", "least time"),
 }
+MOST = 8  # methods that a sentence names; of more it names those of the README's table and counts the others
+FEW = 3  # methods of one verdict that are always named
 NOISE = 0.05  # what a time or a peak that was measured once may be off by without saying anything
 
 
@@ -30,6 +32,7 @@ class Answer:
 
     verdict: str
     decided: tuple[str, ...]  # a sentence a measure and comparison: who is better, equivalent, worse
+    decided_all: tuple[str, ...]  # the same with every method by name, where `decided` names the main ones alone
     sure: tuple[str, ...]
     cost: tuple[str, ...]
     failed: tuple[str, ...]  # methods without a record or with one missing, and why
@@ -41,11 +44,12 @@ def answer(group: Group) -> Answer:
     failed = tuple(f"{s.row.label}: {s.note}" for s in summaries if s.note)
     best = next((s for s in summaries if s.best and s.macro is not None), None)
     if best is None:
-        return Answer("No answer: no job of this group has finished.", (), (), (), failed)
+        return Answer("No answer: no job of this group has finished.", (), (), (), (), failed)
     tied = [s for s in summaries if s.tied]
     others = [s for s in summaries if s.macro is not None and s is not best]
     cost = _cost(group, [best, *tied])
-    return Answer(_verdict(best, tied, others), _decided(group), _sure(group, best), cost, failed)
+    short, full = (_decided(group, most) for most in (MOST, len(group.rows)))
+    return Answer(_verdict(best, tied, others), short, full if full != short else (), _sure(group, best), cost, failed)
 
 
 def _verdict(best: Summary, tied: Sequence[Summary], others: Sequence[Summary]) -> str:
@@ -71,35 +75,40 @@ def _verdict(best: Summary, tied: Sequence[Summary], others: Sequence[Summary]) 
     return f"{text}." + (f" Training is not shown to help: {_names(untrained)} trains nothing." if untrained else "")
 
 
-def _decided(group: Group) -> tuple[str, ...]:
+def _decided(group: Group, most: int) -> tuple[str, ...]:
     explained: set[str] = set()
     sentences = []
     for judged in (j for by_measure in group.judged for j in by_measure.values()):
         measure = judged[0].measure
         sentence = f" {measure.label}: {measure.sentence[0].lower()}{measure.sentence[1:]}"
-        sentences.append(_decision(judged) + ("" if measure.name in explained else sentence))
+        sentences.append(_decision(judged, most) + ("" if measure.name in explained else sentence))
         explained.add(measure.name)
     return tuple(sentences)
 
 
-def _decision(judged: Sequence[Judged]) -> str:
-    """One measure against one reference: the methods of each verdict, in words."""
-    measure, reference = judged[0].measure, judged[0].reference.label
-    words = {
-        BETTER: f"better than {reference}",
-        WORSE: f"worse than {reference}",
-        EQUIVALENT: f"equivalent to {reference}",
-        UNDECIDED: "undecided",
-    }
+def _decision(judged: Sequence[Judged], most: int) -> str:
+    """One measure against one reference: the methods of each verdict in words; of more than `most` the main ones."""
+    measure, reference = judged[0].measure.label.lower(), judged[0].reference.label
+    of_models = [j for j in judged if j.about_models]
+    mixed = 0 < len(of_models) < len(judged)
+    ends = {BETTER: f" than {reference}", WORSE: f" than {reference}", EQUIVALENT: f" to {reference}"}
+    ends[UNDECIDED] = f" against {reference}"
     parts = []
-    for word, text in words.items():
-        labels = [j.row.label + (" (these models)" if j.about_models else "") for j in judged if j.word == word]
-        if all(j.about_models for j in judged):
-            labels = [label.removesuffix(" (these models)") for label in labels]
-        if labels:
-            parts.append(f"{text}: {names(labels)}")
-    about = " One seed: this is about these trained models only." if all(j.about_models for j in judged) else ""
-    return f"In {measure.label.lower()}, {'; '.join(parts)}.{about}"
+    for word, end in ends.items():
+        if of_word := [j for j in judged if j.word == word]:
+            every = len(judged) <= most or len(of_word) <= FEW
+            named = [j for j in of_word if every or roster.entry(j.row.method).in_readme]
+            labels = [j.row.label + (" (these models)" if mixed and j.about_models else "") for j in named]
+            if others := len(of_word) - len(named):
+                labels.append(_many(others, "other") if named else _many(others, "method"))
+            parts.append(f"{word}{end}: {names(labels)}")
+    about = "" if mixed or not of_models else " One seed: this is about these trained models only."
+    return f"In {measure}, {'; '.join(parts)}.{about}"
+
+
+def _test(group: Group) -> str:
+    """Name the test of bests and ties, as below the tables."""
+    return "over documents and seeds, Tukey's range test" if over_seeds(group) else "paired max-T test"
 
 
 def _sure(group: Group, best: Summary) -> tuple[str, ...]:
@@ -110,17 +119,15 @@ def _sure(group: Group, best: Summary) -> tuple[str, ...]:
         f"is {interval_text(best.macro_interval)}% (95% interval from {sum(counts):,} documents)."
         if best.macro_interval
         else f"No interval: {sum(counts):,} documents of {_many(len(counts), 'task')} are too few for one.",
-        "Methods are compared document by document, with a test that allows for the number of pairs compared (paired "
-        "max-T test, 5%). Not significantly different means that these documents do not tell the methods apart, not "
-        "that the methods are equal.",
+        "Methods are compared document by document, with a test that allows for the number of pairs compared "
+        f"({_test(group)}, 5%). Not significantly different means that these documents do not tell the methods apart, "
+        "not that the methods are equal.",
         detectable_note(group),
         _seeds(group, best),
+        terms_note(group),
+        f"Data: {group.data}." if group.data else "",
     ]
-    if FIRST_TERMS in {r.spec.suite_version for r in group.records if r.spec.epochs}:
-        sentences.append(UNEQUAL)
-    if group.embedded:
-        sentences.append(f"Data: {EMBEDDED}.")
-    return tuple(sentences)
+    return tuple(sentence for sentence in sentences if sentence)
 
 
 def _seeds(group: Group, best: Summary) -> str:

@@ -18,6 +18,7 @@ import yaml
 from reports.analysis import stats
 from reports.analysis.groups import Group, Row
 from reports.analysis.measures import MEASURES
+from reports.analysis.study_answers import NO, YES, load_answers
 from reports.analysis.summary import Summary
 from reports.analysis.verdicts import BETTER, EQUIVALENT, LOSS, WORSE, Judged, judge_rows, margins
 from results.metrics import metric
@@ -44,11 +45,18 @@ class Verdict:
 
 def load_claims(path: Path = LEDGER) -> list[dict[str, Any]]:
     """Read the ledger's claims. Raises ValueError naming a claim whose kind or fields are not known."""
-    claims = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("claims") or []
+    try:
+        ledger = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
+    claims = ledger.get("claims", []) if isinstance(ledger, dict) else None
+    if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
+        raise ValueError(f"{path}: expected 'claims', a list of claims with their fields")
     for claim in claims:
+        _refuse_types(claim)
         name, kind = claim.get("name"), claim.get("kind")
-        if kind not in _JUDGES:
-            raise ValueError(f"claim {name!r}: kind {kind!r} is none of {', '.join(sorted(_JUDGES))}")
+        if kind not in _NEEDED:
+            raise ValueError(f"claim {name!r}: kind {kind!r} is none of {', '.join(sorted(_NEEDED))}")
         needed = {*_ALWAYS} | _NEEDED[kind]
         if missing := sorted(needed - set(claim)):
             raise ValueError(f"claim {name!r}: missing {', '.join(missing)}")
@@ -57,6 +65,19 @@ def load_claims(path: Path = LEDGER) -> list[dict[str, Any]]:
         for measure in claim.get("measures", ()):
             pick("measure", measure, BY_NAME)
     return claims
+
+
+def _refuse_types(claim: Mapping[str, Any]) -> None:
+    """Raise ValueError naming the claim, the field and the value that is not of the kind that the field holds."""
+    for field, value in claim.items():
+        if field in _NUMBERS:
+            fits, wanted = type(value) in (int, float) and 0 < value < math.inf, "a number above 0"
+        elif field in _LISTS:
+            fits, wanted = isinstance(value, list) and all(isinstance(v, str) for v in value), "a list of names"
+        else:
+            fits, wanted = isinstance(value, str) and bool(value.strip()), "a text"
+        if not fits:
+            raise ValueError(f"claim {claim.get('name')!r:.80}: {field!r} must be {wanted}, got {value!r:.80}")
 
 
 def judge(group: Group, claims: Sequence[Mapping[str, Any]]) -> list[Verdict]:
@@ -73,8 +94,8 @@ def ledger_table(group: Group, verdicts: Sequence[Verdict]) -> Table:
     )
     keys = sorted({key for v in verdicts for key in v.records})
     notes = [f"Records: {', '.join(keys)}."] if keys else []
-    if group.embedded:
-        notes.append("Data: embedded split, not comparable with published numbers.")
+    if group.data:
+        notes.append(f"Data: {group.data}.")
     columns = ("Claim", "Statement", "Verdict", "Evidence", "Claimed for", "Decided by", "Source")
     return Table(f"Claims: {group.title}", columns, rows, frozenset(range(len(columns))), notes=tuple(notes))
 
@@ -87,6 +108,8 @@ def _made_for(claim: Mapping[str, Any]) -> str:
 def _judge(group: Group, claim: Mapping[str, Any]) -> Verdict:
     own = [r for r in group.finished if r.method == claim["method"]]
     row = next((r for r in own if r.done[0].spec.hyperparameters.get("r") == claim.get("r")), own[0] if own else None)
+    if claim["kind"] == "study":
+        return _study(claim)
     if claim["kind"] == "published":
         verdict, evidence = _published(group, row, claim)
         return Verdict(claim, verdict, evidence, _keys(row))
@@ -200,13 +223,13 @@ def _limits(
 
 def _published(group: Group, row: Row | None, claim: Mapping[str, Any]) -> tuple[str, str]:
     spec = group.records[0].spec
-    model = spec.model.rstrip("/").split("/")[-1].lower()
+    model = spec.model_name.lower()
     reasons = [
         text
         for differs, text in (
             (model != claim["model"], f"model {model}, published {claim['model']}"),
             (spec.protocol != claim["protocol"], f"protocol {spec.protocol}, published {claim['protocol']}"),
-            (spec.source == "embedded", "embedded split"),
+            (bool(group.data), "own data" if spec.own_tasks else "embedded split"),
             (spec.evaluation_limit is not None, f"{spec.evaluation_limit} documents a task, published all"),
             (row is not None and row.done[0].spec.hyperparameters.get("r") != claim["r"], f"rank is not {claim['r']}"),
         )
@@ -225,6 +248,16 @@ def _published(group: Group, row: Row | None, claim: Mapping[str, Any]) -> tuple
     return REPRODUCED if abs(off) <= margin else NOT_REPRODUCED, evidence
 
 
+def _study(claim: Mapping[str, Any]) -> Verdict:
+    """Take the answer of a study, which judges its own records; these of the group say nothing to it."""
+    found = load_answers().get(claim["study"])
+    if found is None:
+        evidence = f"no record of study {claim['study']}: python -m benchmarks.study {claim['study']}"
+        return Verdict(claim, UNDECIDABLE, evidence, ())
+    words = {YES: REPRODUCED, NO: NOT_REPRODUCED}
+    return Verdict(claim, words.get(found.answer, UNDECIDABLE), f"study {claim['study']}: {found.sentence}", ())
+
+
 def _summary_of(group: Group, row: Row) -> Summary:
     return next(s for s in group.summaries if s.row is row)
 
@@ -239,13 +272,15 @@ _JUDGES: dict[str, _Judge] = {
     "fewer": _fewer,
     "ratio": _ratio,
     "share": _share,
-    "published": lambda group, row, claim, rivals: _published(group, row, claim),
 }
+_NUMBERS = ("at_most", "fails_from", "macro", "r", "steps")
+_LISTS = ("rivals", "measures", "beside")
 _ALWAYS = ("name", "statement", "source", "protocol", "model", "kind", "method", "decided_by")
 _NEEDED = {
     "difference": {"rivals", "measures"},
     "fewer": {"rivals", "metric", "at_most", "measures"},
     "ratio": {"rivals", "metric", "at_most", "fails_from"},
     "share": {"metric", "of", "at_most", "fails_from", "steps"},
+    "study": {"study"},
     "published": {"r", "macro"},
 }

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-ALPHA = 0.05
+from reports.analysis import stats
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Estimate:
     stderr: float
     freedom: float
 
-    def interval(self, level: float = 1 - ALPHA) -> tuple[float, float]:
+    def interval(self, level: float = 1 - stats.ALPHA) -> tuple[float, float]:
         """Return the two-sided interval of this level."""
         margin = float(student.ppf((1 + level) / 2, self.freedom)) * self.stderr
         return self.value - margin, self.value + margin

@@ -21,7 +21,8 @@ from typing import Any
 from reports import roster
 from reports.analysis.rows import Row, finished, first_of
 from reports.analysis.summary import Comparison, Summary, compare, summarise
-from reports.analysis.verdicts import Judged, judge_all
+from reports.analysis.verdicts import Judged, judge_all, outdone
+from reports.analysis.wording import data_source
 from results.adapters import joined
 from results.comparable import (
     BY_SEED,
@@ -40,6 +41,7 @@ from results.store import Store
 from results.tuning import HELD_OUT, grid_id
 
 _TRAINED = (*TRAINED, *BY_SEED)  # means nothing for a record that trained nothing
+_SOME = ("trained_blocks",)  # that some methods have and others have not
 
 
 class MixedError(ValueError):
@@ -74,8 +76,7 @@ class Group:
     @cached_property
     def on_common_seeds(self) -> Group:
         """The group with the same seeds in every finished row: those that all of them have, where there is one."""
-        every = [set(row.seeds) for row in self.whole.finished]
-        seeds = set.intersection(*every) if every else set()
+        seeds = set.intersection(*(set(row.seeds) for row in self.whole.finished)) if self.whole.finished else set()
         if not seeds:
             return self
 
@@ -110,6 +111,11 @@ class Group:
             shown += [judge_all(self.rows, self.tasks, row, controls) for row in self.own([method])]
         return [judged for judged in shown if judged]
 
+    @cached_property
+    def outdone(self) -> Mapping[str, set[str]]:
+        """{row: the rows that the verdicts call less accurate than it}, by label."""
+        return outdone(self.rows, self.tasks)
+
     def compare(self, reference: Row, methods: tuple[str, ...] | None = None) -> list[Comparison]:
         """Every other finished row, or those of `methods`, against a row of the group."""
         if (reference, methods) not in self._compared:
@@ -125,15 +131,14 @@ class Group:
         return first_of(self.rows, methods)
 
     @property
-    def embedded(self) -> bool:
-        return any(r.spec.source == "embedded" for r in self.records)
+    def data(self) -> str:
+        return data_source(self.records)
 
 
 def load_records(folders: Sequence[Path], suite: str | None = None) -> list[Record]:
     """Return records of all folders, each key once (the first folder that has it finished wins), sorted by key.
 
-    The jobs of an adapter for each task are one record. Records without scores are left out: they have tables of their
-    own (reports/analysis/cost_laws.py).
+    The jobs of an adapter for each task are one record. Records without scores are left out: they have own tables.
     """
     records: dict[str, Record] = {}
     for folder in folders:
@@ -184,14 +189,15 @@ def _identity(record: Record, split_by: Sequence[str]) -> tuple[str, bool]:
     """(folder name, whether anything was trained). A slug that is safe as a file name."""
     spec = record.spec
     size = f"d{_or_all(spec.train_documents)}-e{_or_all(spec.evaluation_limit)}"
-    parts = [spec.suite, spec.model.rstrip("/").split("/")[-1], spec.source, spec.protocol, size]
+    model = spec.model_name if spec.model_content is None else f"{spec.model_name}-{spec.model_content[:8]}"
+    parts = [spec.suite, model, "own" if spec.own_tasks else spec.source, spec.protocol, size]
     if spec.match != "none":
         parts.append(f"match-{spec.match}")
     if spec.suite_version is not None:  # records of schema 1 have none
         parts.append(f"v{spec.suite_version}")
     fields = {**spec.to_json(), **agreement_fields(record)}
     for name in split_by:
-        if name not in fields and name not in _TRAINED:
+        if name not in fields and name not in (*_TRAINED, *_SOME):
             raise ValueError(f"cannot split by {name!r}; choose from {', '.join(sorted(fields))}")
         if name in _TRAINED and not spec.epochs:
             continue
@@ -220,7 +226,7 @@ def _share_untrained(parts: dict[tuple, list[Record]], split_by: Sequence[str]) 
         extra = {**spec.to_json(), **agreement_fields(record)}
         split = tuple(as_text(extra.get(name)) for name in split_by if name not in (*_TRAINED, "train_documents"))
         suite = spec.suite, spec.suite_version
-        return suite, spec.model, spec.source, spec.protocol, spec.evaluation_limit, spec.match, split
+        return suite, spec.model_identity, spec.source, spec.protocol, spec.evaluation_limit, spec.match, split
 
     for identity in [i for i in parts if not i[1]]:
         trained = {i: part for i, part in parts.items() if i[1]}
@@ -264,7 +270,7 @@ def _group(name: str, records: Sequence[Record], shared: dict[str, Any], differi
     spec = next((r.spec for r in records if r.spec.epochs), records[0].spec)
     suite = spec.suite if spec.suite_version is None else f"{spec.suite} version {spec.suite_version}"
     title = (
-        f"{suite}, {spec.model.rstrip('/').split('/')[-1]}, {spec.protocol} protocol, "
+        f"{suite}, {spec.model_name}, {spec.protocol} protocol, "
         f"{_or_all(spec.train_documents)} training documents, "
         f"{_or_all(spec.evaluation_limit)} evaluation documents a task"
     )

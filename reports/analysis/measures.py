@@ -6,12 +6,15 @@ margin the primary measure of choosing. The others are looked at, and no verdict
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import softmax
 
+from reports.analysis import stats
+from reports.analysis.rows import Row, finished
 from results.metrics import bits_of_choices, bits_per_byte, margin_per_byte
 from results.record import Record, Score
 
@@ -23,12 +26,12 @@ class Measure:
     name: str
     label: str
     sentence: str  # for somebody who is no statistician
+    how: str  # it is averaged, and what it is declared for
     higher: bool  # whether higher is better
     scale: float  # of what is shown over what is computed
     format: str
     unit: str
     of: Callable[[Score], np.ndarray | None]  # (documents,); None where the score holds no choices
-    primary: bool = False
 
 
 def _array(of: Callable[[Score], list[float] | None]) -> Callable[[Score], np.ndarray | None]:
@@ -57,23 +60,28 @@ def _brier(score: Score) -> list[float] | None:
 
 ACCURACY = Measure(
     "accuracy", "Accuracy", "The share of questions answered rightly, as lm-evaluation-harness scores them.",
+    "Mean over tasks of the share of right answers, in points.",
     True, 100, "+z.1f", "points", lambda score: np.array(score.outcomes, dtype=float),
 )  # fmt: skip
 LEARNING = Measure(
     "bits_per_byte", "Bits per byte", "How surprising the right answers are to the model: fewer bits, more learned.",
-    False, 1, "+z.4f", "bits", _array(bits_per_byte), primary=True,
+    "Primary measure of learning: bits a byte of the right answer, mean over documents and tasks.",
+    False, 1, "+z.4f", "bits", _array(bits_per_byte),
 )  # fmt: skip
 CHOOSING = Measure(
     "margin_per_byte", "Margin per byte",
     "How far the right answer lies above the best wrong one: whether the model tells them apart.",
-    True, 1, "+z.4f", "bits", _array(margin_per_byte), primary=True,
+    "Primary measure of choosing: bits a byte of the right answer above the best wrong one.",
+    True, 1, "+z.4f", "bits", _array(margin_per_byte),
 )  # fmt: skip
 PROBABILITY = Measure(
     "probability", "Probability", "The share of its belief that a model gives the right answer among those offered.",
+    "Mean over documents and tasks, in points; no verdict rests on it.",
     True, 100, "+z.2f", "points", _array(_probability),
 )  # fmt: skip
 BRIER = Measure(
     "brier", "Brier score", "The squared distance of those shares from all on the right answer.",
+    "Mean over documents and tasks, from 0 to 2; no verdict rests on it.",
     False, 1, "+z.4f", "", _array(_brier),
 )  # fmt: skip
 MEASURES = (ACCURACY, LEARNING, CHOOSING, PROBABILITY, BRIER)
@@ -92,6 +100,32 @@ def values(records: Sequence[Sequence[Record]], tasks: Sequence[str], measure: M
             return None
         arrays.append(np.array(by_method, dtype=float))
     return arrays if all(array.shape[2] for array in arrays) else None
+
+
+def measure_rows(rows: Iterable[Row], tasks: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a row a finished method, task and measure, and "macro" over the tasks, in the unit of the measure.
+
+    Of each document the mean over the method's seeds is taken; `stderr` is over documents. What a record cannot give,
+    or not for every task, has no row.
+    """
+    made: list[dict[str, Any]] = []
+    for row in finished(rows):
+        for measure in MEASURES:
+            by_task: dict[str, tuple[int, float, float | None]] = {}
+            for task in tasks:
+                if (arrays := values([row.done], [task], measure)) is not None:
+                    documents = arrays[0][0].mean(axis=0)
+                    by_task[task] = len(documents), float(documents.mean()), stats.standard_error(documents)
+            if tasks and len(by_task) == len(tasks):
+                counts, means, errors = zip(*by_task.values(), strict=True)
+                by_task["macro"] = sum(counts), float(np.mean(means)), stats.macro_standard_error(errors)
+            seeds = " ".join(map(str, row.seeds))
+            made += [
+                {"method": row.label, "task": task, "measure": measure.name, "seeds": seeds, "documents": count,
+                 "value": value, "stderr": stderr}
+                for task, (count, value, stderr) in by_task.items()
+            ]  # fmt: skip
+    return made
 
 
 def chance(score: Score) -> float | None:

@@ -8,13 +8,14 @@ method's macro mean by a normal deviate.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import t as student
 
-from reports.analysis.crossed import ALPHA, combined, components, pooled_seeds
+from reports.analysis.crossed import combined, components, pooled_seeds
+from reports.analysis.stats import ALPHA
 
 TASKS, METHODS = 8, 6
 VOLATILE = 0.10  # share of the documents
@@ -27,24 +28,25 @@ DEVIATIONS = (0.0, 0.4, 0.8)  # points of the macro mean, over seeds
 EFFECTS = (1.0, 2.0)  # points
 
 
+TESTS = ("models", "pair", "method")  # over documents; and over seeds, of the pair alone or pooled over all methods
+
+
 @dataclass(frozen=True)
 class Rates:
-    """Shares of the replicates in which a test at 5% rejects, for the two questions' intervals."""
+    """Shares of the replicates in which each of `TESTS`, at 5%, rejects."""
 
     documents: int
     seeds: int
     deviation: float  # points
     effect: float  # points by which every method differs from the reference
-    models: float  # any one pair, by the interval over documents
-    method: float  # any one pair, by the interval over documents and seeds
-    models_family: float  # at least one of five pairs, Holm-adjusted
-    method_family: float
+    pairs: Mapping[str, float]  # of any one pair
+    families: Mapping[str, float]  # of at least one of five pairs, Holm-adjusted
 
 
 def rates(documents: int, seeds: int, deviation: float, effect: float, replicates: int, seed: int = 0) -> Rates:
     """Simulate one cell of the grid."""
     generator = np.random.default_rng([seed, documents, seeds, int(100 * deviation), int(100 * effect)])
-    pairs, families, drawn = np.zeros(2), np.zeros(2), 0
+    pairs, families, drawn = np.zeros(len(TESTS)), np.zeros(len(TESTS)), 0
     at_once = max(CELLS // (documents * METHODS * seeds), 1)
     while drawn < replicates:
         n = min(at_once, replicates - drawn)
@@ -52,30 +54,33 @@ def rates(documents: int, seeds: int, deviation: float, effect: float, replicate
         p = p_values(list(_answers(generator, n, documents, seeds, deviation / 100, effect / 100)), documents)
         pairs += (p < ALPHA).mean(axis=1).sum(axis=1)
         families += (p.min(axis=1) * (METHODS - 1) < ALPHA).sum(axis=1)
-    shares = (float(x) / replicates for x in (*pairs, *families))
+    shares = (dict(zip(TESTS, (counts / replicates).tolist(), strict=True)) for counts in (pairs, families))
     return Rates(documents, seeds, deviation, effect, *shares)
 
 
 def p_values(values: list[np.ndarray], documents: int) -> np.ndarray:
-    """Return p (2, methods - 1, n) of every method against the first, for the models and for the methods.
+    """Return p (tests, methods - 1, n) of every method against the first, for each of `TESTS`.
 
-    values: one array (n, methods, seeds, volatile documents) a task; the other documents are answered alike by all.
+    values: one array (n, methods, seeds, volatile documents) a task; the other documents are answered alike by all. The
+    last of the tests is that of `crossed.against`, for many data sets at once.
     """
     seeds, count = values[0].shape[2], documents // TASKS
     freedom = documents - TASKS
     macro = np.mean([v.sum(axis=3) / count for v in values], axis=0)
-    pooled = pooled_seeds(macro)
-    assert pooled is not None
     parts = [components([_padded(v[:, i] - v[:, 0], count) for v in values]) for i in range(1, METHODS)]
     variances = [part[1] for part in parts if part[1] is not None]
-    of_both = np.mean([both for _, both in variances if both is not None], axis=0)
-    p = np.empty((2, METHODS - 1, len(macro)))
+    inter = [both for _, both in variances if both is not None]
+    p = np.empty((len(TESTS), METHODS - 1, len(macro)))
     for i, (value, _) in enumerate(parts):
         of_documents = variances[i][0]
-        variance, degrees = combined(of_documents, pooled[0], of_both, freedom, pooled[1], seeds)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            p[0, i] = 2 * student.sf(np.abs(value) / np.sqrt(of_documents), freedom)
-            p[1, i] = 2 * student.sf(np.abs(value) / np.sqrt(variance), degrees)
+        spreads = [(of_documents, np.full(len(macro), float(freedom)))]
+        for together, both in ((macro[:, [0, i + 1]], inter[i]), (macro, np.mean(inter, axis=0))):
+            pooled = pooled_seeds(together)
+            assert pooled is not None
+            spreads.append(combined(of_documents, pooled[0], both, freedom, pooled[1], seeds))
+        for test, (variance, degrees) in enumerate(spreads):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                p[test, i] = 2 * student.sf(np.abs(value) / np.sqrt(variance), degrees)
     return np.nan_to_num(p, nan=1.0)
 
 

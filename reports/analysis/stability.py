@@ -10,7 +10,6 @@ contains it.
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ConstantInputWarning
 
-from results.stability import Stability
+from results.studies.stability import Stability
 
 DRAW, SMALLER = "another draw", "smaller probe"
 COLUMNS = ("method", "family", "kind", "samples", "draw", "against_draw", "against_samples", "overlap", "chance",
@@ -55,11 +54,9 @@ def rank_correlation(a: Mapping[str, int], b: Mapping[str, int]) -> float:
 
 def stability_frame(measured: Sequence[Stability]) -> pd.DataFrame:
     """Return a row for every compared pair of allocations, with the columns `COLUMNS`."""
-    ways = Counter(one.method for one in measured)
     rows: list[dict[str, Any]] = []
     for one in measured:
-        # A method that was measured in several ways is told apart by its file's hash.
-        label = one.method if ways[one.method] == 1 else f"{one.method} ({one.name.rsplit('--', 1)[-1]})"
+        label = _label(one, measured)
         for kind, first, second in _pairs(one):
             a, b = one.allocations[first], one.allocations[second]
             rows.append(
@@ -71,6 +68,42 @@ def stability_frame(measured: Sequence[Stability]) -> pd.DataFrame:
                 }
             )  # fmt: skip
     return pd.DataFrame(rows, columns=pd.Index(COLUMNS))
+
+
+def between_frame(measured: Sequence[Stability]) -> pd.DataFrame:
+    """Return a row for every two measurements: do two importances place the same? Mean over the draws both have.
+
+    Compared on each draw's largest probe that both have; of one suite, model and source. Columns: method, other,
+    draws, overlap, rank_correlation.
+    """
+    rows = []
+    for one, other in combinations(measured, 2):
+        shared = sorted(one.allocations.keys() & other.allocations.keys())
+        alike = all(getattr(one, name) == getattr(other, name) for name in ("suite", "model", "source"))
+        largest = [(d, n) for d, n in shared if n == max(m for _, m in shared)]
+        if not alike or not largest:
+            continue
+        pairs = [(one.allocations[k], other.allocations[k]) for k in largest]
+        rows.append(
+            {
+                "method": _label(one, measured), "other": _label(other, measured), "draws": len(pairs),
+                "overlap": float(np.mean([overlap(a, b) for a, b in pairs])),
+                "rank_correlation": float(np.mean([rank_correlation(a, b) for a, b in pairs])),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows, columns=["method", "other", "draws", "overlap", "rank_correlation"])
+
+
+def _label(one: Stability, measured: Sequence[Stability]) -> str:
+    """Name a method that was measured in several ways by its importance, where that tells them apart, or its hash."""
+    alike = [other for other in measured if other.method == one.method]
+    if len(alike) == 1:
+        return one.method
+    importances = [other.hyperparameters.get("importance") for other in alike]
+    own = one.hyperparameters.get("importance")
+    if own is not None and importances.count(own) == 1:
+        return f"{one.method}, {own}"
+    return f"{one.method} ({one.name.rsplit('--', 1)[-1]})"
 
 
 def _pairs(one: Stability) -> Iterator[tuple[str, tuple[int, int], tuple[int, int]]]:

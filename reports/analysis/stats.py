@@ -154,9 +154,14 @@ def max_t(
     return [(1 + int(np.count_nonzero(largest >= ratio - 1e-9))) / (1 + draws) for ratio in seen]
 
 
-def minimum_detectable(stderr: float, alpha: float = ALPHA, power: float = POWER) -> float:
-    """Smallest true difference that a two-sided test of size alpha finds with this power: (z_a + z_b) * stderr."""
-    return float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * stderr)
+def minimum_detectable(
+    stderr: float, alpha: float = ALPHA, power: float = POWER, freedom: float = math.inf, tests: int = 1
+) -> float:
+    """Smallest true difference that a two-sided test finds with this power: (critical value + z_b) * stderr.
+
+    freedom: degrees of freedom of a t test; inf: normal. tests: over which Holm adjusts, whose first step it is.
+    """
+    return float((student.ppf(1 - alpha / (2 * tests), freedom) + norm.ppf(power)) * stderr)
 
 
 def power_of(difference: float, stderr: float, alpha: float = ALPHA) -> float:
@@ -197,12 +202,3 @@ def _count(value: float) -> int:
     if not value <= MOST:
         raise ValueError(f"more than {MOST:.0e} documents or seeds would be needed")
     return max(1, math.ceil(value))
-
-
-def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return indices of the points (cost, gain) that no other beats: at most the cost and more gain, by rising cost."""
-    front: list[int] = []
-    for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
-        if not front or points[i][1] > points[front[-1]][1]:
-            front.append(i)
-    return front

@@ -14,7 +14,7 @@ from scipy.stats import studentized_range
 
 from reports.analysis import crossed, measures, stats
 from reports.analysis.crossed import Estimate
-from reports.analysis.rows import Row, finished
+from reports.analysis.rows import Row, families, finished
 from results.metrics import METRICS, macro_accuracy
 from results.record import Record
 
@@ -102,21 +102,15 @@ def _method_estimates(rows: Sequence[Row], tasks: Sequence[str], reference: Row)
 
     Rows that share fewer than two seeds with it, or tasks of a single document, have no estimate.
     """
-    together: dict[tuple[int, ...], list[Row]] = {}
-    for row in rows:
-        if (seeds := _common_seeds(row, reference)) is not None and len(seeds) > 1:
-            together.setdefault(seeds, []).append(row)
     estimates: dict[Row, list[Estimate]] = {}
-    for seeds, family in together.items():
-        records = [[r for r in row.done if r.spec.seed in seeds] for row in (reference, *family)]
-        arrays = measures.values(records, tasks, measures.ACCURACY)
-        if arrays is None:
+    for family, records in families(rows, reference):
+        if (arrays := measures.values(records, tasks, measures.ACCURACY)) is None:
             continue
         asked = [crossed.against(part, 0)[1:] for part in (arrays, *([array] for array in arrays))]
         for i, row in enumerate(family):
-            found = [pair.method for part in asked if (pair := part[i]).method is not None]
-            if len(found) == len(asked):
-                estimates[row] = [e for e in found if e is not None]
+            of_row = [pairs[i].method for pairs in asked]
+            if None not in of_row:
+                estimates[row] = [estimate for estimate in of_row if estimate is not None]
     return estimates
 
 
@@ -156,7 +150,7 @@ def _against_over_seeds(
 ) -> dict[Row, float | None]:
     """P of each other row's lag behind `best` over documents and seeds, by Tukey's range test over all rows."""
     others = [row for row in rows if row is not best]
-    records = [[r for r in row.done if r.spec.seed in seeds] for row in (best, *others)]
+    records = [row.of_seeds(seeds) for row in (best, *others)]
     arrays = measures.values(records, tasks, measures.ACCURACY)
     pairs = crossed.against(arrays, 0)[1:] if arrays is not None else []
     result: dict[Row, float | None] = dict.fromkeys(others)
@@ -170,9 +164,8 @@ def _against_over_seeds(
 
 def detectable(comparisons: Sequence[Comparison]) -> tuple[float, float] | None:
     """(smallest, largest) over the comparisons of the smallest difference each could have detected, as Holm tests."""
-    size = stats.ALPHA / max(len(comparisons), 1)
-    known = [stats.minimum_detectable(c.macro.stderr, size) for c in comparisons if c.macro.stderr]
-    return (min(known), max(known)) if known else None
+    sizes = [stats.minimum_detectable(e, tests=len(comparisons)) for c in comparisons if (e := c.macro.stderr)]
+    return (min(sizes), max(sizes)) if sizes else None
 
 
 def _summary(row: Row, asked: Sequence[str], best: bool, against: Mapping[Row, float | None]) -> Summary:
@@ -206,7 +199,7 @@ def _note(row: Row) -> str:
     """Why jobs of the row failed, one reason a seed."""
     reasons = []
     for record in row.failed:
-        reached = f" in {list(record.costs)[-1]}" if record.costs else ""
+        reached = f" after {list(record.costs)[-1]}" if record.costs else ""  # the last phase that was finished
         which = f"seed {record.spec.seed} " if row.done or len(row.failed) > 1 else ""
         reasons.append(f"{which}failed{reached}: {_short(record)}")
     return "; ".join(reasons)

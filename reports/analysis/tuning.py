@@ -21,18 +21,17 @@ def tuning_rows(group: Group) -> list[dict[str, Any]]:
 
     `edge` is 1 where the chosen rate is the lowest or the highest that was tried.
     """
-    grids: dict[str, list[Record]] = {}
-    for record in group.tuning:
-        grids.setdefault(grid_id(record.spec), []).append(record)
-    labels = {grid_id(r.spec): row.label for row in group.rows for r in (*row.done, *row.failed)}
+    labels = _labels(group)
+    any_rate = {name: label for (name, _), label in labels.items()}
     rows = []
-    for name, records in grids.items():
+    for name, records in _grids(group).items():
         winner = best(records)
+        label = labels.get((name, winner.spec.learning_rate if winner else None), any_rate.get(name))
         for record in sorted(records, key=lambda r: r.spec.learning_rate):
             measure, value = held_out_measure(record) or (None, None)
             rows.append(
                 {
-                    "method": labels.get(name, record.spec.method),
+                    "method": label or record.spec.method,
                     "learning_rate": record.spec.learning_rate,
                     "measure": measure,
                     "held_out": value,
@@ -46,9 +45,24 @@ def tuning_rows(group: Group) -> list[dict[str, Any]]:
     return rows
 
 
-def tuned_rates(group: Group) -> set[str]:
-    """Labels of the rows whose learning rate a grid chose."""
-    return {row["method"] for row in tuning_rows(group) if row["chosen"]}
+def tuned_rows(group: Group) -> set[str]:
+    """Labels of the rows that are at the learning rate which a grid chose for them."""
+    winners = [winner.spec for records in _grids(group).values() if (winner := best(records)) is not None]
+    labels = _labels(group)
+    return {labels[place] for spec in winners if (place := (grid_id(spec), spec.learning_rate)) in labels}
+
+
+def _grids(group: Group) -> dict[str, list[Record]]:
+    grids: dict[str, list[Record]] = {}
+    for record in group.tuning:
+        grids.setdefault(grid_id(record.spec), []).append(record)
+    return grids
+
+
+def _labels(group: Group) -> dict[tuple[str, float | None], str]:
+    """{(grid, learning rate): label of the row that is at it}."""
+    jobs = ((row.label, r.spec) for row in group.rows for r in (*row.done, *row.failed))
+    return {(grid_id(spec), spec.learning_rate): label for label, spec in jobs}
 
 
 def tuning_table(group: Group) -> list[Table]:

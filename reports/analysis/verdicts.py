@@ -17,14 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from scipy.stats import norm
-from scipy.stats import t as student
 from statsmodels.regression.linear_model import OLS
 
 from reports.analysis import crossed, stats
-from reports.analysis.crossed import ALPHA, Estimate, Paired
-from reports.analysis.measures import HEADLINES, Measure, values
-from reports.analysis.rows import Row, finished
+from reports.analysis.crossed import Estimate, Paired
+from reports.analysis.measures import ACCURACY, HEADLINES, Measure, values
+from reports.analysis.rows import Row, families, finished
 from results.record import Record
 
 BURN_IN = 0.1  # share of the steps, at the start, whose losses are left out: nothing is learned yet
@@ -33,6 +31,7 @@ LEDGER = Path(__file__).resolve().parents[1] / "claims.yaml"
 BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecided"
 LOSS = Measure(
     "loss", "Loss before training", "How surprising each batch was before the model was trained on it.",
+    "Nats a token, mean over the steps after the first tenth; errors allow for autocorrelation.",
     False, 1, "+z.4f", "nats", lambda score: None,
 )  # fmt: skip
 
@@ -50,14 +49,14 @@ class Judged:
     detectable: float | None  # smallest difference that the test in use finds with power 80%
 
     @property
+    def asked(self) -> Estimate | None:
+        """The estimate that the word is about: of the method with two seeds or more, else of these models."""
+        return self.paired.method or self.paired.models
+
+    @property
     def about_models(self) -> bool:
         """Whether the word is about these trained models alone."""
         return self.paired.method is None
-
-    @property
-    def text(self) -> str:
-        """The verdict in words."""
-        return f"{self.word} (one seed: these models only)" if self.about_models else self.word
 
 
 def margins() -> dict[str, float]:
@@ -74,10 +73,10 @@ def verdict(estimate: Estimate | None, margin: float | None, higher: bool, p: fl
     """
     if estimate is None:
         return UNDECIDED
-    low, high = estimate.interval(1 - 2 * ALPHA)
+    low, high = estimate.interval(1 - 2 * stats.ALPHA)
     if margin is not None and -margin < low and high < margin:
         return EQUIVALENT
-    if (estimate.p if p is None else p) < ALPHA:
+    if (estimate.p if p is None else p) < stats.ALPHA:
         return BETTER if (estimate.value > 0) == higher else WORSE
     return UNDECIDED
 
@@ -91,14 +90,7 @@ def judge_rows(
     """
     pairs: list[tuple[Row, Paired]] = []
     others = [r for r in finished(rows) if r is not reference and (methods is None or r.method in methods)]
-    by_seeds: dict[tuple[int, ...], list[Row]] = {}
-    for row in others:
-        seeds = tuple(sorted(set(row.seeds) & set(reference.seeds)))
-        by_seeds.setdefault(seeds, []).append(row)
-    for seeds, together in by_seeds.items():
-        if not seeds:
-            continue
-        records = [_of_seeds(row, seeds) for row in (reference, *together)]
+    for together, records in families(others, reference):
         if measure is LOSS:
             compared = [paired_losses(own, records[0]) for own in records[1:]]
             pairs += [(row, p) for row, p in zip(together, compared, strict=True) if p is not None]
@@ -113,10 +105,16 @@ def judge_rows(
         Judged(
             row, reference, measure, pair, adjusted[row.label],
             verdict(asked[row.label], margin, measure.higher, adjusted[row.label]),
-            smallest_detectable(asked[row.label], len(pairs)),
+            _detectable(asked[row.label], len(pairs)),
         )
         for row, pair in pairs
     ]  # fmt: skip
+
+
+def _detectable(estimate: Estimate | None, tests: int) -> float | None:
+    if estimate is None or not estimate.stderr:
+        return None
+    return stats.minimum_detectable(estimate.stderr, freedom=estimate.freedom, tests=tests)
 
 
 def judge_all(
@@ -124,23 +122,15 @@ def judge_all(
 ) -> Mapping[str, list[Judged]]:
     """Judge in the headline measures and in the loss, by the measure's name; one that no record gives is left out."""
     judged = {m.name: judge_rows(rows, tasks, reference, m, methods) for m in (*HEADLINES, LOSS)}
-    return {name: found for name, found in judged.items() if found}
+    return {name: of_measure for name, of_measure in judged.items() if of_measure}
 
 
-def smallest_detectable(estimate: Estimate | None, tests: int, power: float = stats.POWER) -> float | None:
-    """Return the smallest true difference that the test in use finds with this power.
-
-    Its error and degrees of freedom are the estimate's, its critical value that of Holm's first step over `tests`.
-    """
-    if estimate is None or not estimate.stderr:
-        return None
-    critical = student.ppf(1 - ALPHA / (2 * tests), estimate.freedom)
-    return float((critical + norm.ppf(power)) * estimate.stderr)
-
-
-def _of_seeds(row: Row, seeds: Sequence[int]) -> list[Record]:
-    by_seed = {record.spec.seed: record for record in row.done}
-    return [by_seed[seed] for seed in seeds]
+def outdone(rows: Sequence[Row], tasks: Sequence[str]) -> dict[str, set[str]]:
+    """{label: labels of the rows that the verdicts on accuracy call worse than it}, of the finished rows."""
+    return {
+        row.label: {j.row.label for j in judge_rows(rows, tasks, row, ACCURACY) if j.word == WORSE}
+        for row in finished(rows)
+    }
 
 
 def paired_losses(method: Sequence[Record], reference: Sequence[Record]) -> Paired | None:

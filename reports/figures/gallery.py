@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from reports import roster
 from reports.analysis.groups import Group
 from reports.figures.canvas import Rows
-from reports.figures.forest import draw_forest, forest_rows
+from reports.figures.forest import draw_forest, draw_measures, forest_rows, measure_rows
 from reports.figures.loss import draw_loss, loss_rows
 from reports.figures.mixing import draw_mixing, mixing_rows
 from reports.figures.phases import draw_memory, draw_time, memory_rows, time_rows
@@ -38,6 +38,7 @@ def figures(group: Group) -> dict[str, tuple[Rows, Callable[[], Figure]]]:
         trade_off(cost, label, stem)
     memory, time, loss = memory_rows(group), time_rows(group), loss_rows(group)
     forest, tasks, mixing = forest_rows(group), task_rows(group), mixing_rows(group)
+    measured = measure_rows(group)
     controls = [r for r in forest if r["reference"] in roster.controls()]
     forest = [r for r in forest if r not in controls]
     add("memory", memory, lambda: draw_memory(memory, "Peak memory by phase"))
@@ -45,6 +46,7 @@ def figures(group: Group) -> dict[str, tuple[Rows, Callable[[], Figure]]]:
     add("loss", loss, lambda: draw_loss(loss, "Training loss"))
     add("mixing", mixing, lambda: draw_mixing(mixing, "Tasks in each optimiser step"))
     add("differences", forest, lambda: draw_forest(forest, "Paired differences of the macro mean"))
+    add("learning", measured, lambda: draw_measures(measured, "What is decided, measure by measure (Holm-adjusted)"))
     add("controls", controls, lambda: draw_forest(controls, "Chance: does the allocation matter? Paired differences"))
     add("tasks", tasks, lambda: draw_tasks(tasks, "Accuracy by task (%)"))
     return drawn

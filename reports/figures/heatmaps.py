@@ -7,7 +7,8 @@ the last word the projection), so any model with numbered layers can be drawn.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import matplotlib
@@ -21,12 +22,23 @@ from reports.figures import style
 from results.names import place
 
 Rows = list[dict[str, Any]]
+WIDEST = 18  # characters of a panel's name in one line
 
 
-def place_in_map(block: str) -> tuple[int, str]:
-    """(row, column) of a block in a map: its layer, -1 outside the layers, and its projection without "_proj"."""
-    layer, projection = place(block)
-    return -1 if layer is None else layer, projection.removesuffix("_proj")
+def places_in_map(blocks: Iterable[str]) -> dict[str, tuple[int, str]]:
+    """(row, column) of every block in a map: its layer, -1 outside the layers, and its projection without "_proj".
+
+    Where a layer has several projections of one name, as GPT-2 has two `c_proj`, the part before it tells them apart.
+    """
+    places = {block: place(block) for block in blocks}
+    doubled = {projection for (_, projection), count in Counter(places.values()).items() if count > 1}
+    return {
+        block: (
+            -1 if layer is None else layer,
+            ".".join(block.split(".")[-2:]) if projection in doubled else projection.removesuffix("_proj"),
+        )
+        for block, (layer, projection) in places.items()
+    }
 
 
 def sensitivity_rows(group: Group, label: str) -> Rows:
@@ -124,8 +136,17 @@ def _facts(group: Group, label: str, name: str) -> dict[str, Any]:
 
 def _sorted_blocks(blocks: dict[str, Any]) -> list[tuple[str, Any, int, str]]:
     """Blocks by layer; within a layer in the order the record has them."""
-    parsed = [(name, value, *place_in_map(name)) for name, value in blocks.items() if value is not None]
+    places = places_in_map(blocks)
+    parsed = [(name, value, *places[name]) for name, value in blocks.items() if value is not None]
     return sorted(parsed, key=lambda b: b[2])
+
+
+def _broken(name: str) -> str:
+    """Break a panel's name that is wider than the panel: before a bracket, or at the underscore nearest its middle."""
+    if " (" in name or len(name) <= WIDEST or "_" not in name:
+        return name.replace(" (", "\n(")
+    middle = min((i for i, c in enumerate(name) if c == "_"), key=lambda i: abs(2 * i - len(name)))
+    return f"{name[: middle + 1]}\n{name[middle + 1 :]}"
 
 
 def _panels(
@@ -147,7 +168,7 @@ def _panels(
     for ax, name in zip(axes.flat, names, strict=False):
         grid = by_panel.loc[name].reindex(index=layers, columns=projections).to_numpy(dtype=float)
         image = ax.imshow(np.ma.masked_invalid(grid), norm=norm, cmap=colours, aspect="auto", interpolation="nearest")
-        ax.set_title(name.replace(" (", "\n("), fontsize=8.5)
+        ax.set_title(_broken(name), fontsize=8.5)
         ax.grid(False)
         ax.set_facecolor("#EEEEEE")  # a block that was not scored
         if numbers:

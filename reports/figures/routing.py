@@ -10,7 +10,7 @@ import numpy as np
 
 from reports.analysis.groups import Row
 from reports.figures.canvas import Rows
-from reports.figures.heatmaps import place_in_map
+from reports.figures.heatmaps import places_in_map
 
 
 def router_loads(row: Row) -> Rows:
@@ -24,10 +24,11 @@ def router_loads(row: Row) -> Rows:
     by_task = facts.get("router") or {}
     blocks = dict.fromkeys([*(facts.get("experts") or {}), *(name for routers in by_task.values() for name in routers)])
     rows: Rows = []
-    for block in sorted(blocks, key=lambda name: place_in_map(name)[0]):
+    places = places_in_map(blocks)
+    for block in sorted(blocks, key=lambda name: places[name][0]):
         entries = [routers[block] for routers in by_task.values() if block in routers]
         loads = [np.array(entry["load"], dtype=float) for entry in entries if len(entry["load"])]
-        layer, projection = place_in_map(block)
+        layer, projection = places[block]
         if not loads:
             nothing = dict.fromkeys(("busiest", "entropy", "dead"))
             rows.append({"layer": layer, "projection": projection, "block": block, "experts": 0, **nothing})

@@ -114,7 +114,7 @@ def draw_samples(rows: Rows) -> Figure:
                     f"{r.documents:g} documents", (r.samples_a_layer, 100 * y), xytext=(8, 4),
                     textcoords="offset points", fontsize=7.5,
                 )  # fmt: skip
-    for ax, label in zip(axes, (ACCURACY, "Overlap with the largest probe (%)"), strict=True):
+    for ax, label in zip(axes, (f"{ACCURACY};\n{_seeds(rows)}", "Overlap with the largest probe (%)"), strict=True):
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         ax.set_xlabel("Samples a layer and task")
@@ -137,8 +137,8 @@ def draw_budget(rows: Rows) -> Figure:
             textcoords="offset points", fontsize=7.5,
         )  # fmt: skip
     ax.set_xlabel("Blocks that pass for each task (%), on average; at the points: trainable parameters")
-    ax.set_ylabel(ACCURACY)
-    ax.set_title("Budget", loc="left")
+    ax.set_ylabel(f"{ACCURACY};\n{_seeds(rows)}")
+    ax.set_title("Budget: how many blocks pass", loc="left")
     return figure
 
 
@@ -148,14 +148,14 @@ def draw_grouping(rows: Rows) -> Figure:
     names = [f"{r['method']} ({r['grouping']})" for r in rows]
     for y, r in enumerate(rows):
         _point(ax, r, y, roster.look(r["family"]))
-    ax.set_xlabel(ACCURACY)
+    ax.set_xlabel(f"{ACCURACY};\n{_seeds(rows)}")
     method_axis(ax, names, "Blocks that are ranked against each other")
     return figure
 
 
 def draw_shape(rows: Rows) -> Figure:
     """Experts by layer on the left, accuracy on the right."""
-    figure, axes = new_figure(8.6, 3.9, columns=2)
+    figure, axes = new_figure(9.6, 4.6, columns=2)
     looks = style.looks({r["method"]: r["family"] for r in rows}.items())
     methods = in_order(rows)
     for y, (method, layers) in enumerate(pd.DataFrame(rows).groupby("method", sort=False)):
@@ -166,10 +166,17 @@ def draw_shape(rows: Rows) -> Figure:
         _point(axes[1], layers.iloc[0], y, looks[str(method)])
     axes[0].set_xlabel("Layer")
     axes[0].set_ylabel("Experts a block, mean over the layer")
-    axes[1].set_xlabel(ACCURACY)
+    axes[1].set_xlabel(f"{ACCURACY};\n{_seeds(rows)}")
     method_axis(axes[1], methods, "")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle("Experts over the layers, beside MoLA's shapes", x=0.01, ha="left", fontsize=10)
     return figure
+
+
+def _seeds(rows: Rows) -> str:
+    """Which seeds the points are means over: those that all of them have, which may be fewer than in the main table."""
+    seeds = sorted({r["of_seeds"].replace(" ", ", ") for r in rows})
+    return f"{'seed' if seeds[0].isdigit() else 'seeds'} {' or '.join(seeds)}"
 
 
 def _errorbar(ax: Axes, xs: pd.Series, points: pd.DataFrame, look: dict[str, Any], label: str) -> None:

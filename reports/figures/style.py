@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import Any
 
 from reports import roster
@@ -42,18 +43,27 @@ def ink(background: Sequence[float]) -> str:
 
 
 def looks(rows: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:
-    """{label: look} of (label, method) pairs; further rows of one method keep its colour and change the marker."""
+    """{label: look} of (label, method) pairs: no two have both colour and marker in common.
+
+    Further rows of one method keep its colour where they can and get a marker that no listed method has with it.
+    """
     by_label: dict[str, dict[str, Any]] = {}
-    seen: dict[str, int] = {}
+    listed = {_mark(roster.look(name)) for name in roster.names()}
+    used: set[tuple[str, str]] = set()
     for label, method in rows:
-        extra = seen.get(method, 0)
-        seen[method] = extra + 1
         look = by_label[label] = roster.look(method)
-        if extra:
-            marker, dashes = roster.MARKERS.index(str(look["marker"])), roster.DASHES.index(look["linestyle"])  # type: ignore[arg-type]
-            look["marker"] = roster.MARKERS[(marker + 5 * extra) % len(roster.MARKERS)]
-            look["linestyle"] = roster.DASHES[(dashes + extra) % len(roster.DASHES)]
+        if _mark(look) in used:
+            same = [(look["color"], marker) for marker in roster.MARKERS]
+            free = (m for m in (*same, *product(roster.COLOURS, roster.MARKERS)) if m not in listed | used)
+            turn = roster.DASHES.index(look["linestyle"]) + sum(colour == look["color"] for colour, _ in used)
+            look["color"], look["marker"] = next(free, _mark(look))
+            look["linestyle"] = roster.DASHES[turn % len(roster.DASHES)]
+        used.add(_mark(look))
     return by_label
+
+
+def _mark(look: dict[str, Any]) -> tuple[str, str]:
+    return look["color"], look["marker"]
 
 
 def points_text(value: float) -> str:

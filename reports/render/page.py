@@ -14,7 +14,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from reports.analysis.answer import answer
+from reports.analysis.answer import MOST, answer
 from reports.analysis.claims import judge, ledger_table, load_claims
 from reports.analysis.groups import Group
 from reports.analysis.tuning import tuning_table
@@ -25,7 +25,7 @@ from reports.render.maps import expert_maps, router_maps, sensitivity_maps
 from reports.render.tables import ablation_table, full_table, main_tables, paired_table, short
 from reports.render.templating import html
 from reports.render.titles import brief_titles, by_information, distinct_titles, documents, seeds
-from reports.render.verdicts import verdict_tables
+from reports.render.verdicts import drawn_intervals, guess_tables, verdict_tables
 from results.metrics import METRICS
 from results.table import NOTHING, Table
 
@@ -58,7 +58,7 @@ def page(groups: Sequence[Group], links: Links, columns: Sequence[str] | None = 
 def _comparison(group: Group, links: Links, columns: Sequence[str], brief: str, title: str) -> dict[str, Any]:
     """Collect what the template shows of a group: plain data by the name of its section; an empty one is left out."""
     rows = _row_links(group, links)
-    shown = set(main_tables(group, columns)[0].columns)
+    shown = {"Seeds", *main_tables(group, columns)[0].columns}
     results = full_table(group, columns)
     routers, router_heat = router_maps(group)
     return {
@@ -71,8 +71,10 @@ def _comparison(group: Group, links: Links, columns: Sequence[str], brief: str, 
         "answer": answer(group),
         "results": results,
         "extra": frozenset(i for i, name in enumerate(results.columns) if name not in shown),
+        "guesses": guess_tables(group),
         "plot": bool(group.finished),
-        "verdicts": verdict_tables(group),
+        "verdicts": list(zip(verdict_tables(group), drawn_intervals(group), strict=True)),
+        "many": len(group.rows) > MOST,
         "paired": paired_table(group)[0],
         "ablations": ablation_table(group),
         "tuning": [short(group, table) for table in tuning_table(group)],
@@ -110,6 +112,7 @@ def _points(group: Group, links: Links) -> list[dict[str, Any]]:
                 {
                     "label": s.row.label, "link": rows[s.row.label], "colour": look["color"],
                     "path": marker_path(look["marker"]), "interval": interval, "values": values,
+                    "outdone": sorted(group.outdone[s.row.label]),
                 }
             )  # fmt: skip
     return points

@@ -35,11 +35,11 @@ def with_table(text: str, groups: Sequence[Group], name: str | None = None) -> s
     match = _BLOCK.search(text)
     assert match is not None
     group = choose(groups, name or match["name"])
-    block = (
-        f"{escape_markdown(group.title)}:\n\n{markdown(compact_table(_main(group)))}"
-        if group
-        else "No committed record yet.\n"
-    )
+    block = "No committed record yet.\n"
+    if group:
+        table = compact_table(_main(group))
+        table = replace(table, notes=(" ".join(table.notes),))  # one paragraph: the README is short
+        block = f"{escape_markdown(group.title)}:\n\n{markdown(table)}"
     return text[: match.start(3)] + "\n" + block + "\n" + text[match.end(3) :]
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from reports.analysis.stability import stability_frame
+from reports.analysis.stability import between_frame, stability_frame
 from reports.figures.stability import draw_stability
 from reports.render.files import Images, write_figure, write_text
 from reports.render.templating import as_markdown
-from results.stability import Stability
+from results.studies.stability import Stability
 from results.table import NOTHING, Table
 
 
@@ -21,8 +21,11 @@ def write_stability(measured: Sequence[Stability], folder: Path, images: Images)
     title = "Allocation stability: " + ", ".join(sorted({f"{m.suite}, {m.model.rsplit('/', 1)[-1]}" for m in measured}))
     folder.mkdir(exist_ok=True)
     write_figure(folder, "stability", pairs, lambda: draw_stability(pairs, title), images)
-    table = stability_table(pairs, "")
-    write_text(folder / "stability.md", as_markdown("stability.md.j2", title=title, table=table, measured=measured))
+    between = between_table(between_frame(measured)) if len(measured) > 1 else None
+    text = as_markdown(
+        "stability.md.j2", title=title, table=stability_table(pairs, ""), between=between, measured=measured
+    )
+    write_text(folder / "stability.md", text)
 
 
 def stability_table(pairs: pd.DataFrame, title: str) -> Table:
@@ -48,6 +51,23 @@ def stability_table(pairs: pd.DataFrame, title: str) -> Table:
         "many. Smaller probe: against the largest probe of the same draw, which contains it.",
     )
     return Table(title, columns, tuple(cells), frozenset({0, 1}), notes=notes)
+
+
+def between_table(between: pd.DataFrame) -> Table:
+    """Return how far two methods place alike, on the same draws; a row a pair, the most alike first."""
+    ordered = between.sort_values("rank_correlation", ascending=False, kind="stable", na_position="last")
+    rows = tuple(
+        (
+            str(row["method"]),
+            str(row["other"]),
+            str(row["draws"]),
+            f"{100 * row['overlap']:.1f}",
+            NOTHING if pd.isna(row["rank_correlation"]) else f"{row['rank_correlation']:z.2f}",
+        )
+        for row in ordered.to_dict("records")
+    )
+    columns = ("Method", "Beside", "Draws", "Overlap (%)", "Rank correlation")
+    return Table("Between methods, on the same samples", columns, rows, frozenset({0, 1}))
 
 
 def _mean_and_range(values: pd.Series, form: str) -> str:

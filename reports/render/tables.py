@@ -13,7 +13,6 @@ from reports import roster
 from reports.analysis import stats
 from reports.analysis.groups import Group
 from reports.analysis.notes import (
-    EMBEDDED,
     accuracy_notes,
     cost_notes,
     parameter_notes,
@@ -22,7 +21,7 @@ from reports.analysis.notes import (
     span_text,
 )
 from reports.analysis.summary import Comparison, Summary
-from reports.analysis.wording import SHOWN, interval_text, metric_text
+from reports.analysis.wording import SHOWN, interval_text, metric_text, seed_count
 from reports.figures.style import points_text
 from results.metrics import METRICS, Metric, metric
 from results.record import PHASES
@@ -53,7 +52,13 @@ def main_tables(group: Group, columns: Sequence[str] | None = None) -> list[Tabl
         return [method_table(group, summaries, columns, "Results", accuracy_notes(group, summaries, columns))]
     return [
         method_table(
-            group, summaries, ACCURACY, "Accuracy (%)", accuracy_notes(group, summaries, ACCURACY), drop_empty=True
+            group,
+            summaries,
+            ACCURACY,
+            "Accuracy (%)",
+            accuracy_notes(group, summaries, ACCURACY),
+            drop_empty=True,
+            seeds=True,
         ),
         method_table(group, summaries, PARAMETERS, "Parameters", parameter_notes(group), drop_empty=True),
         method_table(group, summaries, COST, "Memory and time", cost_notes(group), drop_empty=True),
@@ -67,7 +72,7 @@ def full_table(group: Group, first: Sequence[str]) -> Table:
     every = ["macro", "macro_interval", *tasks, *(m.name for m in METRICS if m.name != "macro_accuracy")]
     notes = (*accuracy_notes(group, summaries, ("macro_interval",)), *parameter_notes(group), *cost_notes(group))
     columns = list(dict.fromkeys([*first, *every]))
-    return method_table(group, summaries, columns, "By method", notes, drop_empty=True)
+    return method_table(group, summaries, columns, "By method", notes, drop_empty=True, seeds=True)
 
 
 def compact_table(group: Group) -> Table:
@@ -147,12 +152,16 @@ def method_table(
     notes: tuple[str, ...],
     drop_empty: bool = False,
     compact: bool = False,
+    seeds: bool = False,
 ) -> Table:
-    """drop_empty: leave out metrics that no row has. compact: no error per task, rounded counts, no note column."""
+    """drop_empty: leave out metrics that no row has. compact: no error per task, rounded counts, no note column.
+
+    seeds: print each row's seeds though none has several.
+    """
     made: list[tuple[str, Callable[[Summary], str]]] = [("Method", lambda s: s.row.label)]
     bold_column = None
-    if any(len(s.row.done) > 1 for s in summaries):
-        made.append(("Seeds", lambda s: ", ".join(map(str, s.row.seeds)) or NOTHING))
+    if seeds or any(len(s.row.done) > 1 for s in summaries):
+        made.append(("Seeds", lambda s: seed_count(s.row.seeds)))
     for name in columns:
         if name == "tasks":
             made += [(task, _task_cell(task, compact)) for task in group.tasks]
@@ -232,7 +241,8 @@ def _paired(group: Group, comparisons: Sequence[Comparison]) -> Table:
         for task in group.tasks:
             value, _, adjusted = c.tasks[task]
             tasks.append(points_text(value) + (" *" if adjusted is not None and adjusted < stats.ALPHA else ""))
-        rows.append((c.row.label, points_text(d.value), interval, _p(d.p), _p(c.macro_p), *tasks))
+        seeds = ", ".join(map(str, c.seeds)) or NOTHING
+        rows.append((c.row.label, seeds, points_text(d.value), interval, _p(d.p), _p(c.macro_p), *tasks))
     seeds = seeds_text({c.row.label: c.seeds for c in comparisons})
     seeds = f"one seed, {seeds}" if seeds.isdigit() else f"seeds in common: {seeds}"
     notes = [
@@ -244,9 +254,9 @@ def _paired(group: Group, comparisons: Sequence[Comparison]) -> Table:
     ]
     if span := span_text(comparisons):
         notes.append(f"A true difference below {span} would probably be missed (power 80%, two-sided 5%, Holm).")
-    if group.embedded:
-        notes.append(f"Data: {EMBEDDED}.")
-    columns = ("Method", "Macro mean", "95% interval", "p", "p (Holm)", *group.tasks)
+    if group.data:
+        notes.append(f"Data: {group.data}.")
+    columns = ("Method", "Seeds", "Macro mean", "95% interval", "p", "p (Holm)", *group.tasks)
     return Table(f"Difference to {reference.label}", columns, tuple(rows), notes=tuple(notes))
 
 

@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+from reports.analysis.answer import answer
 from reports.analysis.claims import judge, ledger_table, load_claims
 from reports.analysis.groups import Group
+from reports.analysis.measures import measure_rows
 from reports.analysis.tuning import tuning_rows, tuning_table
 from reports.figures.gallery import figures
 from reports.figures.heatmaps import maps
@@ -23,8 +25,8 @@ from reports.render.table import csv_text, latex
 from reports.render.tables import ablation_table, captioned, main_csv, main_tables, paired_table, short
 from reports.render.templating import as_markdown
 from reports.render.titles import distinct_titles
-from reports.render.verdicts import verdict_rows, verdict_tables
-from results.stability import Stability
+from reports.render.verdicts import guess_tables, verdict_rows, verdict_tables
+from results.studies.stability import Stability
 
 
 def draw(
@@ -88,16 +90,17 @@ def _draw_group(group: Group, folder: Path, columns: Sequence[str] | None, image
     tables = [short(group, table) for table in (*main_tables(group, columns), *ablation_table(group))]
     tables += [short(group, table) for table in tuning_table(group)]
     paired, paired_rows = paired_table(group)
-    verdicts = verdict_tables(group)
+    verdicts = [*guess_tables(group), *verdict_tables(group)]
     if group.tuning:
         write_text(folder / "learning-rates.csv", csv_text(tuning_rows(group)))
     write_text(folder / "main.csv", csv_text(main_csv(group)))
     write_text(folder / "paired.csv", csv_text(paired_rows))
     write_text(folder / "verdicts.csv", csv_text(verdict_rows(group)))
+    write_text(folder / "measures.csv", csv_text(measure_rows(group.rows, group.tasks)))
     drawn = {**figures(group), **maps(group)}
     text = as_markdown(
-        "main.md.j2", group=group, tables=[*tables, *verdicts, *paired], paired=paired, stems=list(drawn),
-        commits=sorted({str(r.environment.get("git_commit")) for r in group.records}),
+        "main.md.j2", group=group, answer=answer(group), tables=[*tables, *verdicts, *paired], paired=paired,
+        stems=list(drawn), commits=sorted({str(r.environment.get("git_commit")) for r in group.records}),
         records=sorted(group.records, key=lambda r: r.key),
     )  # fmt: skip
     write_text(folder / "main.md", text)

@@ -6,7 +6,12 @@ MoLoRA, so that the two methods differ in the allocation alone; top-k is an opti
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 import torch
+
+from smoe.routers import Gates, Router, RouterSettings
+from smoe.routers.state import Own, RoutingState
 
 
 def route(
@@ -28,3 +33,15 @@ def route(
     if renormalise:
         chosen = chosen / chosen.sum(dim=-1, keepdim=True)
     return probabilities, torch.zeros_like(probabilities).scatter(-1, index, chosen)
+
+
+class Softmax(Router):
+    """The learned linear router."""
+
+    name: ClassVar[str] = "softmax"
+    summary: ClassVar[str] = "learned: softmax of a linear map of the token, all experts or its best k"
+    source: ClassVar[str] = "arXiv 2309.05444 (soft), arXiv 2402.08562 (top-k)"
+    rows: ClassVar[Literal["trained", "fixed", "none"]] = "trained"
+
+    def gates(self, logits: torch.Tensor, config: RouterSettings, state: RoutingState, own: Own) -> Gates:
+        return route(logits, config.top_k, config.renormalise)

@@ -12,22 +12,23 @@ from accelerate.utils import set_seed
 from contestants import BUILT_IN
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from baselines.allocator import Allocator
 from baselines.budgets import layers_of
-from baselines.experts import Allocator, ExpertMethod
-from baselines.importance import alpha
+from baselines.experts import ExpertMethod
+from baselines.importance import alpha, eva, fim
+from baselines.importance import sensitivity as sensitivity_file
 from baselines.importance.alpha import tail_exponent
-from baselines.importance.eva import explained_variance
-from baselines.importance.layer_shapes import SHAPES
-from baselines.methods import eva_experts, lora_smoe
-from baselines.methods.alphalora import AlphaLora
+from baselines.importance.eva import explained, principal_components
+from baselines.importance.mola import SHAPES
+from baselines.methods import gora, ranks
+from baselines.methods.capacity import AlphaLora, EvaExperts, Mola
 from baselines.methods.controls import InverseExperts, RandomExperts
-from baselines.methods.eva_experts import EvaExperts
 from baselines.methods.hydralora import HydraLora
 from baselines.methods.lora import Lora
 from baselines.methods.lora_smoe import LoraSMoE
-from baselines.methods.mola import Mola
 from baselines.methods.molora import MoLora
 from baselines.methods.pissa import Pissa
+from baselines.ranks import Ranks
 from benchmarks import registry
 from benchmarks.plan import match
 from benchmarks.plan.request import Request
@@ -41,6 +42,12 @@ WIDER = dict(hidden=896, mlp=4864, layers=24, heads=14, kv=2)  # Qwen2.5-0.5B
 SMALL = dict(hidden=64, mlp=128, layers=6, heads=4, kv=2)  # large enough that one expert is under 2%
 ADAPTERS = [name for name in BUILT_IN if name not in ("frozen", "full")]
 MIXTURES = [n for n in ADAPTERS if issubclass(registry.methods()[n], ExpertMethod) and n != "lora-own"]
+OWN_NUMBERS = ("mola", "smora", "loramoe", "mixlora", "goat", "dmep", "guilomo")  # of experts, as published
+
+
+def explained_variance(model, blocks, probe, components):
+    """{block: share of the variance that each leading component explains}."""
+    return explained(principal_components(model, blocks, probe, components), probe).components
 
 
 def llama(*, hidden, mlp, layers, heads, kv, device="meta"):
@@ -285,7 +292,7 @@ def test_inverse_experts_are_the_votes_that_lora_smoe_does_not_give(tiny, probe)
 # --- variants
 
 
-@pytest.mark.parametrize("name", [n for n in MIXTURES if n != "mola"])
+@pytest.mark.parametrize("name", [n for n in MIXTURES if n not in OWN_NUMBERS])
 def test_every_mixture_has_four_experts_a_block_by_default(name, tiny, probe):
     experts, _ = registry.methods()[name]().allocate(tiny, probe)
     inside = {"smoe-attention": "self_attn", "smoe-mlp": "mlp"}.get(name, "")
@@ -322,23 +329,36 @@ def measured_at_random(monkeypatch, sizes):
     blocks = list(block_shapes(model))
     values = {task: {b: (v,) for b, v in skewed(blocks, task).items()} for task in TASKS}
     found = Sensitivity(values=values, samples=dict.fromkeys(TASKS, 1), mode="paper")
-    monkeypatch.setattr(lora_smoe, "sensitivity", lambda *args, **kwargs: found)
+    for file in (sensitivity_file, fim):
+        monkeypatch.setattr(file, "sensitivity", lambda *args, **kwargs: found)
+    monkeypatch.setattr(gora, "joint_gradients", lambda *args: {})
+    monkeypatch.setattr(gora, "union_mean", lambda *args: skewed(blocks, "gora"))
     rng = random.Random("measures")
     monkeypatch.setattr(alpha, "eigenvalues", lambda weight: weight)
     monkeypatch.setattr(alpha, "tail_exponent", lambda weight: rng.uniform(1.5, 6))
     monkeypatch.setattr(
-        eva_experts,
-        "explained_variance",
-        lambda model, blocks, probe, n: {b: sorted(skewed(range(n), b).values(), reverse=True) for b in blocks},
+        eva,
+        "principal_components",
+        lambda model, blocks, probe, n: {b: (sorted(skewed(range(n), b).values(), reverse=True), None) for b in blocks},
     )
     shapes = match.shapes_of(model)
     return model, shapes, match.target("params", shapes)
 
 
 def size(method, model, shapes):
+    if method.name == "guilomo":
+        return method.trainable_params  # what is found is scaled to it, as `test_what_is_attached` shows
     if isinstance(method, ExpertMethod):
         experts, _ = method.allocate(model, {})
-        return sum(block_params(shapes[b], n, method.r, method.share_A) for b, n in experts.items())
+        if method.name == "dmep":
+            return method.budget(shapes)
+        if method.name == "mixlora":
+            return method.params(shapes, method.num_experts, method.r)
+        rank, shared = method.expert_rank, method.shared_params({b: shapes[b] for b, n in experts.items() if n > 1})
+        parts = [block_params(shapes[b], n, rank, method.share_A, method.router) for b, n in experts.items()]
+        return sum(parts) + shared
+    if isinstance(method, Ranks):
+        return sum(rank * sum(shapes[block]) for block, rank in method.allocate(model, {})[0].items())
     if isinstance(method, Lora):
         return sum(method.block_params(shape, method.r) for shape in shapes.values())
     return method.target_r * sum(i + o + 1 for i, o in shapes.values())
@@ -364,19 +384,29 @@ def test_what_is_attached_has_the_size_that_was_planned(name, probe):
     model = llama(**SMALL, device="cpu")
     shapes = match.shapes_of(model)
     (method,) = match.sized([registry.methods()[name]()], "params", shapes)
-    planned = None if isinstance(method, Allocator) else size(method, model, shapes)
+    planned = None if isinstance(method, Allocator) or name == "guilomo" else size(method, model, shapes)
+    if name == "eva-lora":  # looks at twice as many components as it has ranks, and a batch needs a token for each
+        probe = {task: [_long()] for task in TASKS}
     set_seed(0)
     facts = match.achieved("params", method, method.attach(model, probe, 20), shapes)["match"]
     assert abs(facts["residual"]) <= 0.02 and facts["target_params"] == match.target("params", shapes)
     assert planned in (None, facts["trainable_params"])
 
 
-@pytest.mark.parametrize("name", [n for n in MIXTURES if n != "smoe-mlp"])
+@pytest.mark.parametrize("name", [n for n in MIXTURES if n not in ("smoe-mlp", "smora", "loramoe", "dmep", "guilomo")])
 def test_every_mixture_can_have_the_same_number_of_experts(name, monkeypatch):
     model, shapes, _ = measured_at_random(monkeypatch, EMBEDDED)
     (method,) = match.sized([registry.methods()[name]()], "experts", shapes)
     experts, _ = method.allocate(model, {})
     assert sum(experts.values()) == 840
+
+
+def test_mixtures_that_cannot_have_as_many_experts_say_so():
+    shapes = match.shapes_of(llama(**EMBEDDED))
+    with pytest.raises(ValueError, match="smora: its experts are single ranks: --match experts means nothing"):
+        match.sized([registry.methods()["smora"]()], "experts", shapes)
+    with pytest.raises(ValueError, match="840 experts are no whole number for each of 90 blocks"):
+        match.sized([registry.methods()["loramoe"]()], "experts", shapes)
 
 
 def test_smoe_mlp_refuses_more_experts_than_its_blocks_can_be_voted(monkeypatch):
@@ -436,3 +466,19 @@ def test_two_entries_that_become_one_are_refused():
 def _long():
     ids = torch.randint(0, 256, (2, 100), generator=torch.Generator().manual_seed(0))
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+
+
+def test_eva_lora_decomposes_its_inputs_once(tiny, probe, monkeypatch):
+    calls = []
+    once = ranks.principal_components
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return once(*arguments)
+
+    for file in (ranks, eva):
+        monkeypatch.setattr(file, "principal_components", counted)
+    blocks = set(find_blocks(tiny))
+    method = ranks.EvaLora(r=2)
+    model = method.attach(tiny, probe, 4)
+    assert len(calls) == 1 and set(method.facts(model)["explained_variance"]) == blocks

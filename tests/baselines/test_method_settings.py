@@ -10,12 +10,11 @@ import pytest
 import torch
 from accelerate.utils import set_seed
 
-from baselines.importance.layer_shapes import SHAPES
+from baselines.importance.mola import SHAPES
 from baselines.methods.adalora import AdaLora
-from baselines.methods.eva_experts import EvaExperts
+from baselines.methods.capacity import EvaExperts, Mola
 from baselines.methods.lora import Lora
 from baselines.methods.lora_smoe import LoraSMoE
-from baselines.methods.mola import Mola
 from baselines.methods.molora import MoLora
 from benchmarks.jobs.train import train
 from benchmarks.models.load import TINY, skeleton
@@ -161,7 +160,7 @@ def test_the_shapes_that_can_be_asked_for_are_those_with_numbers():
         ({"mean_experts": -1.0}, "mean_experts -1.0 must be above 0"),
         ({"mean_experts": None, "total_experts": 113}, "nearest possible: total 112"),
         ({"mean_experts": None, "trainable_params": 10}, "10 trainable parameters are impossible"),
-        ({"rule": "lottery"}, "unknown rule of lora-smoe 'lottery'; .*known: proportional, votes"),
+        ({"rule": "lottery"}, "unknown rule of lora-smoe 'lottery'; .*known: greedy, layers, proportional, votes"),
         (
             {"grouping": "colour"},
             "unknown grouping of lora-smoe 'colour'; known: attention, attention-mlp, global",
@@ -180,3 +179,20 @@ def test_lora_smoe_accepts_every_budget_up_to_one_expert_a_task():
     assert len(find_blocks(model)) == BLOCKS
     for total in (1, BLOCKS * len(TASKS)):
         LoraSMoE(mean_experts=None, total_experts=total).check(model, TASKS, 4)
+
+
+def test_adalora_is_held_to_orthogonal_vectors_as_peft_computes_it_matrix_by_matrix(tiny, probe):
+    method = AdaLora(orthogonality=0.3)
+    model = method.attach(tiny, probe, 40)
+    ours = method.regularizer(model)
+    terms = []
+    for name, p in model.named_parameters():
+        if "lora_A" in name or "lora_B" in name:
+            gram = p @ p.T if "lora_A" in name else p.T @ p
+            terms.append(torch.linalg.matrix_norm(gram - torch.eye(len(gram))))
+    oracle = 0.3 * torch.stack(terms).mean()
+    weights = [p for p in model.parameters() if p.requires_grad]
+    gradients = [torch.autograd.grad(value, weights, allow_unused=True) for value in (ours, oracle)]
+    assert ours.item() == pytest.approx(oracle.item())
+    for one, other in zip(*gradients, strict=True):
+        assert (one is None) == (other is None) and (one is None or torch.allclose(one, other, atol=1e-6))

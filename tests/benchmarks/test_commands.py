@@ -42,7 +42,7 @@ def test_a_command_runs_by_its_name_with_its_own_exit_status():
 )
 def test_an_unknown_name_is_refused_with_the_nearest(module, name, near):
     refused = python(module, name)
-    assert refused.returncode == 2 and f"did you mean {near}?" in refused.stderr
+    assert refused.returncode == 2 and f"did you mean {near}" in refused.stderr
 
 
 def test_every_study_says_what_it_answers_and_answers_help():

@@ -22,7 +22,8 @@ import pytest
 from benchmarks import registry
 from benchmarks.plan.parse import MAIN
 from results import Record, RunSpec, Score
-from results.record import PHASES, Cost, Parameters, json_schema
+from results.metrics import job_seconds
+from results.record import FURTHER_PHASES, PHASES, Cost, Parameters, json_schema
 from results.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,7 +137,7 @@ def test_a_record_holds_every_field_of_the_design(first, out, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_phase_has_a_cost(first, out, method):
     _, found = record(out, method)
-    assert tuple(found.costs) == PHASES
+    assert set(found.costs) == {*PHASES, *FURTHER_PHASES} and tuple(p for p in found.costs if p in PHASES) == PHASES
     for phase, cost in found.costs.items():
         assert set(vars(cost)) == {f.name for f in dataclasses.fields(Cost)}
         assert cost.wall_seconds >= 0 and cost.peak_allocated_bytes is None
@@ -145,6 +146,19 @@ def test_every_phase_has_a_cost(first, out, method):
     assert found.costs["evaluate"].tokens > 0
     trained = sum(d["train_tokens"] for d in found.data.values())
     assert found.costs["train"].tokens == (0 if method == "frozen" else trained)
+
+
+def test_the_phases_of_a_job_together_are_its_wall_clock(first, out, tmp_path):
+    _, found = record(out, "lora")
+    (tmp_path / "spec.json").write_text(json.dumps(found.spec.to_json()))
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "benchmarks.jobs.child", str(tmp_path / "spec.json"), str(tmp_path)]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as job:
+        assert job.wait(PATIENCE) == 0  # its input stays open meanwhile, or it would end with its parent
+    whole = time.perf_counter() - began
+    assert job_seconds(record(tmp_path, "lora")[1]) == pytest.approx(whole, rel=0.05)
 
 
 def test_training_documents_and_evaluation_documents_are_counted_and_hashed(first, out):
@@ -205,7 +219,7 @@ def test_a_contestant_that_raises_becomes_a_failed_record_and_the_others_finish(
         _, failed = record(out, "broken", seed)
         assert failed.status == "failed" and failed.scores is None and failed.parameters is None
         assert failed.error.startswith("ArithmeticError: no adapter for 8 tasks (broken.py:")
-        assert set(failed.costs) == {"load"} and set(failed.data) == set(TASKS)
+        assert set(failed.costs) == {"start", "load", "prepare"} and set(failed.data) == set(TASKS)
 
 
 def test_a_record_cut_short_is_named_and_set_aside_and_its_job_runs_again(mended, out):
@@ -286,3 +300,10 @@ def test_a_command_that_is_killed_leaves_no_child(mended, out):
 
 def test_the_main_contestants_are_all_there():
     assert set(METHODS) < set(MAIN) <= set(registry.methods())
+
+
+def test_the_serving_suite_says_what_a_router_that_cannot_be_merged_costs(tmp_path):
+    done = run(tmp_path, "--suite", "serving", "--methods", "lora,molora")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "a router cannot be merged; molora writes at" in done.stdout
+    assert (tmp_path / "serving" / "serving.png").is_file() and len(Store(tmp_path).all()) == 2

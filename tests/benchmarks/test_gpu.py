@@ -70,7 +70,7 @@ def test_a_training_step_never_waits_for_the_device(device, method, lengths):
     batch = [batches.collate(drawn(lengths), 0)], sum(lengths)
     watch = no_waiting(device)
 
-    def progress(done, total):  # the first steps warm up; the losses are read after the last
+    def progress(done, total, **_):  # the first steps warm up; the losses are read after the last
         if done == 2:
             watch.__enter__()
         if done == total:

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import registry
 from benchmarks.plan.parse import parse_methods
 from benchmarks.run import print_list
-from benchmarks.suite import Suite
+from benchmarks.suites import Suite
 from results.names import pick
 
 METHOD = """

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2] / "reports"
-RANK = {"roster": 0, "frame": 0, "analysis": 1, "figures": 2, "render": 3, "options": 4, "__main__": 5}
+RANK = {
+    "roster": 0, "frame": 0, "analysis": 1, "figures": 2, "render": 3, "options": 4, "costs": 4, "studies": 4,
+    "exports": 4, "__main__": 5,
+}  # fmt: skip
 FILES = sorted(ROOT.rglob("*.py"))
 
 

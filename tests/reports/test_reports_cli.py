@@ -23,11 +23,11 @@ from reports.__main__ import app
 from reports.analysis.groups import make_groups
 from reports.figures import style
 from reports.figures.gallery import figures
-from reports.figures.heatmaps import maps, place_in_map
+from reports.figures.heatmaps import maps, places_in_map
 from reports.render import write as draw
 from reports.render.files import write_figure
-from results.stability import Stability
 from results.store import Store
+from results.studies.stability import Stability
 
 NAME = "commonsense--smollm2-135m--embedded--loglik--d640-e16"
 
@@ -166,9 +166,12 @@ def test_ranks_of_a_rank_allocator_are_drawn_beside_the_experts():
 
 
 def test_blocks_are_read_from_their_names():
-    assert place_in_map("model.layers.29.mlp.down_proj") == (29, "down")
-    assert place_in_map("transformer.h.3.attn.c_attn") == (3, "c_attn")
-    assert place_in_map("lm_head") == (-1, "lm_head")
+    places = {
+        "model.layers.29.mlp.down_proj": (29, "down"), "transformer.h.3.attn.c_attn": (3, "c_attn"),
+        "lm_head": (-1, "lm_head"), "transformer.h.3.attn.c_proj": (3, "attn.c_proj"),
+        "transformer.h.3.mlp.c_proj": (3, "mlp.c_proj"),
+    }  # fmt: skip
+    assert places_in_map(places) == places
 
 
 def test_many_methods_can_be_drawn():

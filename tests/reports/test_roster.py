@@ -23,7 +23,9 @@ def test_methods_have_looks_of_their_own_and_an_unlisted_one_gets_a_steady_one()
 
 def test_roles_name_references_controls_and_variants():
     assert roster.names("reference") == ("lora", "molora", "lora-own")
-    assert roster.controls() == {"lora-smoe": ("random-experts", "inverse-experts")}
+    assert roster.controls() == {
+        "lora-smoe": ("random-experts", "inverse-experts"), "sensitive-ranks": ("random-ranks", "inverse-ranks"),
+    }  # fmt: skip
     assert "smoe-global" in roster.groupings() and roster.groupings()[0] == roster.SUBJECT
 
 

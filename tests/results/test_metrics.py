@@ -75,3 +75,11 @@ def test_every_metric_of_a_finished_record_can_be_formatted():
     for row in METRICS:
         value = row.get(record)
         assert value is None or format(value, row.format)
+
+
+def test_a_record_of_a_shared_machine_gives_no_times_but_everything_else():
+    alone, shared = make_record(), make_record(env={"shared_machine": True})
+    timed = [m for m in METRICS if m.unit in ("seconds", "tokens/second")]
+    assert any(m.get(alone) is not None for m in timed) and all(m.get(shared) is None for m in timed)
+    rest = [m for m in METRICS if m not in timed]
+    assert [m.get(alone) for m in rest] == [m.get(shared) for m in rest]

@@ -24,11 +24,11 @@ from results.record import (
     Score,
     key_1,
 )
-from results.store import read, record_files
+from results.store import read, read_packed, record_files
 
 RECORDS = Path(__file__).resolve().parents[2] / "results" / "records"
 FIXTURES = Path(__file__).parent / "fixtures"
-COMMITTED = {name: record_files(RECORDS / name) for name in ("main", "baseline", "costs")}
+COMMITTED = ("main", "baseline", "costs")
 
 
 def body(**changes):
@@ -46,11 +46,14 @@ def score(outcomes=(1.0, 0.0), **changes):
 
 @pytest.mark.parametrize("folder", COMMITTED)
 def test_every_committed_record_is_read_under_its_stored_key(folder):
-    files = COMMITTED[folder]
-    assert len(files) >= {"main": 61, "baseline": 5, "costs": 70}[folder]
-    for file in files:
-        record = read(file)
-        assert record.key == file.stem and record.status == "done"
+    files = [(file.stem, read(file)) for file in record_files(RECORDS / folder)]
+    packed = []
+    for pack in sorted((RECORDS / folder).glob("*.jsonl.xz")):
+        keys = [line.split(",")[0] for line in pack.with_name(pack.name[:-9] + ".csv").read_text().splitlines()[1:]]
+        packed += zip(keys, read_packed(pack), strict=True)
+    assert len(files) + len(packed) >= {"main": 85, "baseline": 5, "costs": 70}[folder]
+    for key, record in (*files, *packed):
+        assert record.key == key and record.status == "done"
         assert record.schema == SCHEMA or record.key != record.spec.key
 
 

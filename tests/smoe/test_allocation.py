@@ -25,7 +25,7 @@ from smoe.allocation import (
     save_flat,
     votes,
 )
-from smoe.proportional import Shares, proportional_within
+from smoe.rules.proportional import Shares, proportional_within
 
 ATTENTION = [f"self_attn.{p}_proj" for p in "qkvo"]
 TYPES = ATTENTION + [f"mlp.{p}_proj" for p in ("gate", "up", "down")]

@@ -438,7 +438,7 @@ def test_routing_is_recorded_while_generating_with_a_cache():
     with record_routing(model) as report:
         model.generate(input_ids=IDS, attention_mask=mask, max_new_tokens=3, min_new_tokens=3, do_sample=False)
     assert report[Q.format(0)].tokens == 20 + 2 * 2
-    assert not model.base_model.recorder.active and not model.base_model.recorder.seen
+    assert not model.base_model.routing.active and not model.base_model.routing.seen
 
 
 def test_recording_while_training_with_balance_loss_changes_nothing():

@@ -108,15 +108,14 @@ function makeScale(values, from, to, log) {
   return scale;
 }
 
-/* Indices of the points that no other beats in both metrics, from the best in x to the best in y. */
-function paretoFront(points, x, y) {
-  const sign = (metric) => (metric.direction === "lower" ? 1 : -1);
-  const order = points.map((point, i) => [sign(x) * point.x, sign(y) * point.y, i]);
-  order.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
-  const front = [];
-  let best = Infinity;
-  for (const [, value, i] of order) if (value < best) { best = value; front.push(i); }
-  return front;
+/* Points on the Pareto front of accuracy against a cost, by the rule of the figures (reports/figures/tradeoff.py): those
+   that the verdicts tell apart from every cheaper one; of equal costs the most accurate may enter. */
+function paretoFront(placed, cost) {
+  const sign = cost.direction === "lower" ? 1 : -1;
+  const cheaper = (a, b) => sign * a.x < sign * b.x;
+  const enters = (p) => placed.every((o) =>
+    cheaper(o, p) ? p.point.outdone.includes(o.point.label) : cheaper(p, o) || o.y <= p.y);
+  return placed.filter(enters).sort((a, b) => sign * (a.x - b.x));
 }
 
 function axisName(metric) {
@@ -199,9 +198,11 @@ function makePlot(group) {
     const middle = (top + height - bottom) / 2;
     text(axisName(y), { class: "y-name", x: 14, y: middle, "text-anchor": "middle", transform: `rotate(-90 14 ${middle})` });
 
-    const front = paretoFront(placed, x, y).map((i) => placed[i]);
-    const steps = front.map((p, i) => `${i ? `H${across(p.x)}V` : `M${across(p.x)} `}${up(p.y)}`);
-    svg.append(make("svg:path", { class: "front", d: steps.join("") }));
+    const front = y.name === "macro_accuracy" && x.name !== y.name ? paretoFront(placed, x) : [];
+    if (front.length > 1) {
+      const steps = front.map((p, i) => `${i ? `H${across(p.x)}V` : `M${across(p.x)} `}${up(p.y)}`);
+      svg.append(make("svg:path", { class: "front", d: steps.join("") }));
+    }
 
     const marks = [], taken = placed.map((p) => [across(p.x) - 8, up(p.y) - 8, 16, 16]);
     for (const { point, x: a, y: b } of placed) {
@@ -241,7 +242,9 @@ function makePlot(group) {
     svg.append(...marks);
     area.replaceChildren(svg, legend, tip);
     const bars = [x, y].some((metric) => metric.name === "macro_accuracy") ? " Bars: 95% intervals over documents." : "";
-    caption.textContent = `Line: the Pareto front, which no method beats in both metrics (${front.map((p) => p.point.label).join(", ")}).${bars}`
+    const named = front.map((p) => p.point.label).join(", ");
+    const rule = front.length ? `Pareto front, the methods that are more accurate than every cheaper one beyond chance (verdicts at 5%): ${named}.` : "";
+    caption.textContent = rule + bars
       + (left.length ? ` Not drawn${log ? " (not measured, or 0 on a logarithmic axis)" : " (not measured)"}: ${left.join(", ")}.` : "");
   }
 

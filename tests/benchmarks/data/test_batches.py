@@ -86,6 +86,16 @@ def test_micro_batches_go_by_length_and_cost_little_padding():
     assert padded(1) == 1 and padded(2) < 1.15 < 1.5 < padded(None)
 
 
+def test_the_longest_documents_of_a_cut_step_go_alone_and_a_whole_step_is_not_cut():
+    lengths = [100, 120, 128, 130, 250, 250, 40, 50]
+    examples = [Example("t", tuple(range(n)), 1, False) for n in lengths]
+    ((cut, tokens),) = batches.stream(examples, 8, 2, 1.0, 0, PAD)
+    assert [tuple(b["input_ids"].shape) for b in cut] == [(2, 50), (2, 120), (1, 128), (1, 130), (1, 250), (1, 250)]
+    assert tokens == sum(lengths)
+    ((whole, _),) = batches.stream(examples, 8, 8, 1.0, 0, PAD)
+    assert [tuple(b["input_ids"].shape) for b in whole] == [(8, 250)]
+
+
 def test_documents_by_step_are_those_of_the_stream():
     counts = batches.documents_by_step(mixture(), 8, 1.5, 3)
     for task, text in counts.items():

@@ -105,7 +105,7 @@ def articles(monkeypatch):
 
     train = [document(i, i) for i in range(20)] + [document(20, 103), document(21, 103), document(101, 22)]
     evaluate = [document(i, i) for i in range(100, 106)]
-    monkeypatch.setattr(sources, "_read", lambda *_: (train, evaluate))
+    monkeypatch.setattr(sources, "_read", lambda *_: (train, evaluate, None))
     return train, evaluate
 
 

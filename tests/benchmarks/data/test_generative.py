@@ -11,7 +11,7 @@ import datasets
 import pytest
 import torch
 
-from benchmarks import registry, suite
+from benchmarks import registry, suites
 from benchmarks.data import examples, sources
 from benchmarks.data.tasks import task_objects, training_docs, training_pairs
 from benchmarks.jobs import child, evaluate
@@ -47,7 +47,7 @@ def tasks(splits):
 def cut(splits, count):
     """The splits with `count` documents for evaluation and as many for training."""
     return {
-        task: datasets.DatasetDict({name: part.select(range(count)) for name, part in split.items()})
+        task: sources.Split({name: part.select(range(count)) for name, part in split.items()})
         for task, split in splits.items()
     }
 
@@ -211,7 +211,7 @@ def test_the_first_match_is_the_answer_and_none_is_unparseable(splits, monkeypat
     yes = datasets.DatasetDict({name: part.filter(lambda d: d["label"]).select([0, 1]) for name, part in split.items()})
     monkeypatch.setattr(evaluate.Wrapped, "generate_until", lambda self, requests, **_: [answer] * len(requests))
     task = task_objects({"boolq": yes}, "generative")
-    scores, _ = evaluate.evaluate(*tiny, task, SUITE.metrics("generative"), 2)
+    scores, *_ = evaluate.evaluate(*tiny, task, SUITE.metrics("generative"), 2)
     assert (scores["boolq"].value, scores["boolq"].all_metrics["unparseable"]) == (value, unparseable)
     assert scores["boolq"].metric == "exact_match" and scores["boolq"].stderr is not None
 
@@ -232,7 +232,7 @@ def test_a_protocol_is_refused_with_the_nearest_names():
 
 def test_a_suite_has_a_protocol_only_where_each_of_its_tasks_is_defined():
     headline = {"boolq": "acc", "sst2": "acc"}
-    other = suite.Suite(name="s", version="1", summary="-", tasks=("boolq", "sst2"), headline=headline)
+    other = suites.Suite(name="s", version="1", summary="-", tasks=("boolq", "sst2"), headline=headline)
     assert other.protocols == ("loglik",) and SUITE.protocols == ("loglik", "generative")
     assert other.metrics("loglik") == other.headline
 
@@ -243,7 +243,7 @@ def test_a_job_records_a_score_and_the_rate_of_unparseable_answers_for_each_task
         model="tiny", methods="lora", device="cpu", dtype="float32", protocol="generative", train_documents=8, limit=1
     )
     (spec,) = resolve(request)
-    record = child.attempt(spec, lambda phase, done, total: None)
+    record = child.attempt(spec)
     assert (record.status, record.error) == ("done", None) and tuple(record.scores) == SUITE.tasks
     for found in record.scores.values():
         assert (found.metric, found.count, len(found.outcomes)) == ("exact_match", 1, 1) and 0 <= found.value <= 1

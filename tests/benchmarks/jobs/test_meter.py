@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,45 @@ def test_a_known_tensor_on_the_device_is_seen_exactly():
     with measure("cuda") as after:
         pass
     assert m.cost.peak_allocated_bytes - after.cost.peak_allocated_bytes == SIZE
+
+
+def test_a_phase_in_parts_is_their_sum_with_the_highest_peak():
+    costs = {}
+    phase = meter.Phases(costs, "cpu")
+    for tokens in (3, 4):
+        with phase("train") as part:
+            time.sleep(0.02)
+            part.tokens = tokens
+    assert 0.04 <= costs["train"].wall_seconds < 1 and costs["train"].tokens == 7
+    low, high = (replace(meter.NO_COST, peak_resident_bytes=peak) for peak in (1, 2))
+    assert meter.together(low, high).peak_resident_bytes == meter.together(high, low).peak_resident_bytes == 2
+    assert meter.together(meter.NO_COST, low).peak_resident_bytes == 1
+
+
+def test_phases_leave_no_time_between_them():
+    costs = {}
+    phase = meter.Phases(costs, "cpu")
+    start = time.perf_counter()
+    for name in ("load", "prepare", "train", "describe"):
+        with phase(name):
+            time.sleep(0.01)
+    whole = time.perf_counter() - start
+    assert sum(cost.wall_seconds for cost in costs.values()) == pytest.approx(whole, rel=0.05)
+
+
+def test_a_phase_that_raises_leaves_nothing():
+    costs = {}
+    with pytest.raises(KeyError), meter.Phases(costs, "cpu")("train"):
+        raise KeyError("x")
+    assert costs == {}
+
+
+@needs_proc
+def test_the_start_of_a_process_is_what_passed_since_it_was_made():
+    program = (
+        "import time, torch\nfrom benchmarks.jobs.meter import since_start\ntime.sleep(0.3)\ncost = since_start()\n"
+        "print(cost.wall_seconds, cost.peak_resident_bytes)"
+    )
+    before = time.perf_counter()
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert 0.3 < float(told[0]) < time.perf_counter() - before and int(told[1]) > 50e6

@@ -7,8 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.jobs.choices import gold_index
-from benchmarks.jobs.scoring import score
+from benchmarks.jobs.scoring import gold_index, score
 
 RESULTS = {"acc,none": 0.5, "acc_stderr,none": 0.1}
 

@@ -62,7 +62,7 @@ def test_logits_of_the_last_positions_alone_give_the_loss_and_gradients_of_all(s
         return loss.detach(), [p.grad for p in model.parameters()]
 
     short = loss_and_gradients()
-    monkeypatch.setattr(loop, "_accepted", lambda model: {"input_ids", "attention_mask", "position_ids"})
+    monkeypatch.setattr(loop, "accepted_names", lambda model: {"input_ids", "attention_mask", "position_ids"})
     full = loss_and_gradients()
     torch.testing.assert_close(short, full, rtol=1e-5, atol=1e-8)
 
@@ -162,9 +162,32 @@ def test_a_method_sees_the_gradients_after_every_step_and_its_penalty_is_not_in_
     assert model.weight.grad is None and not model.training
 
 
+@dataclass(frozen=True, kw_only=True)
+class Regularized(Watched):
+    """A regularizer in place of the penalty."""
+
+    name = "regularized"
+
+    def penalty(self, model):
+        return None
+
+    def regularizer(self, model):
+        EVENTS.append("regularizer")
+        return 3.0 * model.weight.sum()
+
+
+def test_a_regularizer_is_asked_for_once_a_step_whatever_its_micro_batches():
+    EVENTS.clear()
+    model = Toy()
+    batch = collate([Example("t", (0, 1), 1, False)], 2)
+    settings = dict(total_steps=1, learning_rate=0.1, warmup_fraction=0.0, weight_decay=0.0, seed=0)
+    loop.train(model, Regularized(), [([batch] * 4, 8)], **settings)
+    assert EVENTS == ["regularizer", (1, True)] and (model.weight < 0).all()
+
+
 def test_progress_is_told_step_by_step():
     told = []
-    toy_run(3, progress=lambda done, total: told.append((done, total)))
+    toy_run(3, progress=lambda done, total, **facts: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.models import architectures
 from benchmarks.models import load as models
-from benchmarks.models.attention import SDPA_NO_SYNC
+from benchmarks.models.attention import SDPA_NO_SYNC, off_the_cpu
 from benchmarks.plan.request import Request
 from benchmarks.plan.resolve import resolve
 
@@ -36,7 +36,7 @@ def test_an_architecture_has_as_many_parameters_as_the_published_model(name):
 
 @pytest.mark.parametrize("name", architectures.SHAPES)
 def test_the_attention_of_a_gpu_is_one_that_the_architecture_takes(name):
-    kind = models._attention(f"random:{name}:layers=1", "cuda", False)
+    kind = off_the_cpu(models.skeleton(f"random:{name}:layers=1"))
     assert kind == ("eager" if name.startswith("Gemma") else SDPA_NO_SYNC)
     with torch.device("meta"):
         config = architectures.config(f"random:{name}:layers=1")

@@ -24,3 +24,13 @@ def test_cuda_is_taken_where_it_is_there_and_refused_where_it_is_not(monkeypatch
     assert device("auto") == "cpu"
     with pytest.raises(ValueError, match="'cuda' is not available here; use --device cpu"):
         device("cuda")
+
+
+@pytest.mark.parametrize("name", ["mps", "xpu"])
+def test_other_accelerators_are_taken_where_torch_has_them(monkeypatch, name):
+    module = {"mps": torch.backends.mps, "xpu": torch.xpu}[name]
+    monkeypatch.setattr(module, "is_available", lambda: True)
+    assert device(name) == name
+    monkeypatch.setattr(module, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=f"'{name}' is not available here; use --device cpu"):
+        device(name)

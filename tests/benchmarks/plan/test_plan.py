@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import registry
-from benchmarks.plan.estimate import estimate_seconds
 from benchmarks.plan.parse import MAIN, parse_methods, parse_seeds
 from benchmarks.plan.profiles import PROFILES
 from benchmarks.plan.request import Request
 from benchmarks.plan.resolve import resolve
-from results import Cost, Record, RunSpec, Score
+from results import RunSpec
 
 
 def asked(**options):
@@ -32,7 +31,7 @@ def asked(**options):
         ({"model": "./no/such/folder"}, "'./no/such/folder'; known: smollm2-135m, tiny"),
         ({"model": "absent.gguf"}, "or no such folder or file.*'absent.gguf'"),
         ({"source": "embeded"}, "unknown source 'embeded'; did you mean embedded"),
-        ({"dtype": "float16"}, "unknown dtype 'float16'; did you mean .*float32"),
+        ({"dtype": "float8"}, "unknown dtype 'float8'; did you mean .*float32"),
         ({"device": "gpu"}, "unknown device 'gpu'; .*cpu"),
         ({"task_shares": "even"}, "task_shares 'even' is not one of: equal, proportional, temperature:T"),
         ({"task_shares": "temperature:0.5"}, "task_shares 'temperature:0.5' is not .* T of 1 or more"),
@@ -60,6 +59,7 @@ def asked(**options):
         ({"seeds": "0,0"}, "seeds '0,0' must name at least one, each once"),
         ({"seeds": "4-2"}, "seeds '4-2' must name at least one"),
         ({"methods": "lora,lora"}, "methods 'lora,lora' names one twice"),
+        ({"methods": "@man,lora"}, "unknown set of methods 'man'; did you mean main"),
         ({"methods": "lora:rank=8"}, "unknown hyperparameter of lora 'rank'; .*alpha, dropout, r"),
         ({"methods": "lora:r"}, "'lora:r': expected NAME:FIELD=VALUE, found 'r'"),
         ({"methods": "lora:r=eight"}, "lora:r: 'eight' is not int"),
@@ -77,7 +77,10 @@ def asked(**options):
         ),
         ({"methods": "lora:r=16:r=8"}, "'lora:r=16:r=8': r is set twice"),
         ({"methods": "lora:rr=4"}, r"unknown hyperparameter of lora 'rr'; did you mean r\? known: alpha, dropout, r"),
-        ({"methods": "lora-smoe:rule=vote"}, r"unknown rule of lora-smoe 'vote'; did you mean votes\? known: prop"),
+        (
+            {"methods": "lora-smoe:rule=vote"},
+            r"unknown rule of lora-smoe 'vote'; did you mean votes\? known: greedy, layers",
+        ),
         ({"batchsize": 4}, "unknown field 'batchsize'; did you mean batch_size or"),
         ({"limit": "many"}, "limit 'many': expected integer"),
     ],
@@ -92,6 +95,20 @@ def test_the_defaults_are_the_main_contestants_on_the_embedded_model():
     assert [s.method for s in specs] == list(MAIN)
     assert {(s.model, s.source, s.seed, s.suite) for s in specs} == {("smollm2-135m", "embedded", 0, "commonsense")}
     assert len({s.key for s in specs}) == len(MAIN)
+
+
+def test_sets_of_methods_are_named_with_at_and_what_they_share_is_one():
+    assert [m.name for m in parse_methods("@main")] == list(MAIN)
+    names = [m.name for m in parse_methods("@main,@controls,lora,lora:r=4")]
+    assert names == [*MAIN, "lora-own", "random-experts", "inverse-experts", "lora"]
+    assert {m.name for m in parse_methods("@all")} == set(registry.methods())
+
+
+def test_a_run_that_names_no_rate_gives_each_method_its_own():
+    rates = {s.method: s.learning_rate for s in resolve(Request(model="tiny", methods="lora,adalora,full"))}
+    assert rates == {"lora": 5e-4, "adalora": 2e-3, "full": 5e-5}
+    (asked_for,) = {s.learning_rate for s in resolve(Request(model="tiny", methods="lora,full", learning_rate=1e-3))}
+    assert asked_for == 1e-3
 
 
 def test_a_spec_holds_every_hyperparameter_and_comes_back_from_json_with_its_key():
@@ -150,32 +167,3 @@ def test_hyperparameters_are_read_as_the_fields_say():
     assert (method.num_experts, method.dropout, method.renormalise, method.top_k) == (3, 0.1, False, 2)
     assert method.balance_loss == 0.01 and parse_methods("molora:top_k=none")[0].top_k is None
     assert [type(m).name for m in parse_methods("lora, lora:r=4 ,frozen")] == ["lora", "lora", "frozen"]
-
-
-def record_of(spec, seconds):
-    score = Score(metric="acc", value=1.0, stderr=None, count=1, all_metrics={}, documents=("a",), outcomes=(1.0,))
-    costs = {
-        phase: Cost(
-            wall_seconds=s, tokens=None, peak_allocated_bytes=None, peak_reserved_bytes=None, peak_resident_bytes=None
-        )
-        for phase, s in zip(("load", "allocate", "train", "evaluate"), seconds, strict=True)
-    }
-    counts = {"train_documents": spec.train_documents // 8, "evaluation_documents": spec.evaluation_limit}
-    return Record(
-        spec=spec, status="done", error=None, scores=dict.fromkeys(spec.tasks, score), parameters=None, costs=costs,
-        losses=None, facts={}, data=dict.fromkeys(spec.tasks, counts), environment={"timestamp": "2026"},
-    )  # fmt: skip
-
-
-def test_time_is_estimated_in_proportion_to_the_documents():
-    (had,) = asked(train_documents=80, limit=4)
-    (wanted,) = asked(train_documents=240, limit=8)
-    assert estimate_seconds(wanted, [record_of(had, (1.0, 2.0, 10.0, 5.0))]) == pytest.approx(1 + 2 + 30 + 10)
-    assert estimate_seconds(wanted, []) is None
-
-
-def test_time_is_not_estimated_from_another_model_or_from_a_run_without_training():
-    (frozen,) = asked(methods="frozen", train_documents=80, limit=4)
-    (other,) = asked(model="smollm2-135m", train_documents=80, limit=4)
-    (wanted,) = asked(train_documents=80, limit=4)
-    assert estimate_seconds(wanted, [record_of(s, (1.0, 1.0, 1.0, 1.0)) for s in (frozen, other)]) is None

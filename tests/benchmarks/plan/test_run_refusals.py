@@ -21,10 +21,11 @@ from benchmarks.models import assets
 @pytest.fixture
 def command(monkeypatch, tmp_path):
     """Invoke the command line; a request that gets as far as running fails the test."""
-    monkeypatch.setattr(session, "run", lambda specs, store: pytest.fail("a bad request was run"))
+    monkeypatch.setattr(session, "run", lambda specs, store, **_: pytest.fail("a bad request was run"))
 
     def invoke(*arguments, out=tmp_path / "out"):
-        return CliRunner().invoke(run.app, ["--model", "tiny", "--out", str(out), *arguments], catch_exceptions=False)
+        usual = ["--model", "tiny", "--max-length", "1024", "--out", str(out)]  # in bytes, which answers are long in
+        return CliRunner().invoke(run.app, [*usual, *arguments], catch_exceptions=False)
 
     return invoke
 
@@ -54,6 +55,8 @@ def refused(result, *parts):
         (["--methods", "lora-smoe:mean_experts=4.01"], "nearest possible: 4.000000 (56 experts), 4.071429"),
         (["--methods", "lora-smoe:trainable_params=1"], "1 trainable parameters are impossible"),
         (["--methods", "lora-smoe:total_experts=500"], "500 experts are impossible"),
+        (["--text", "q"], "--text: of which file? name it with --data"),
+        (["--data", "."], "say which fields to read with --text and --answer"),
     ],
 )  # fmt: skip
 def test_a_bad_request_exits_with_2_and_says_why(command, tmp_path, arguments, message):
@@ -106,13 +109,13 @@ def test_a_model_that_is_neither_here_nor_to_be_had_is_refused_before_any_job(co
         refused(command("--model", model), model)
 
 
-def test_a_budget_that_too_few_tasks_cannot_vote_for_is_refused_with_one_that_runs(command):
+def test_a_budget_that_nothing_can_meet_is_refused_with_one_that_runs(command):
     single = ["--adapters", "per-task", "--train-documents", "64", "--methods"]
-    refused(command(*single, "lora-smoe"), "here 1: ask for lora-smoe:mean_experts=1 or fewer", "lora-smoe:rule=prop")
-    refused(command("--tasks", "arc_easy,sciq", "--methods", "smoe-type"), "ask for smoe-type:mean_experts=2")
-    for way_out in ("lora-smoe:mean_experts=1", "lora-smoe:rule=proportional"):
-        with pytest.raises(pytest.fail.Exception, match="a bad request was run"):  # it got as far as running
-            command(*single, way_out)
+    asked = "here 1: ask for lora-smoe:mean_experts=1 or fewer"
+    refused(command(*single, "lora-smoe:mean_experts=99"), asked, "lora-smoe:rule=prop")
+    refused(command("--tasks", "arc_easy,sciq", "--methods", "smoe-type:mean_experts=9"), "smoe-type:mean_experts=2")
+    with pytest.raises(pytest.fail.Exception, match="a bad request was run"):  # by shares; it got as far as running
+        command(*single, "lora-smoe")
 
 
 COMMANDS = re.findall(

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from benchmarks.speed import layer, memory, ratios, scoring, training
+from benchmarks.jobs.child import attempt
+from benchmarks.speed import evaluation, jobs, layer, memory, ratios, routers, scoring, serving, training
 from benchmarks.speed.__main__ import app
 from benchmarks.speed.ratios import SideBySide, Subject, Target, ratio, table
 from benchmarks.speed.scoring import StandIn
@@ -20,14 +21,15 @@ TOY = Setting(model="tiny", dtype="float32", width=32, tokens=16, effort=0.05)
 
 
 def targets(device):
-    parts = (layer.targets, training.targets, scoring.targets, scoring.share_targets)
-    return [target for part in parts for target in part(device)]
+    parts = (layer, training, routers, scoring, evaluation, jobs, serving)
+    return [target for part in parts for target in part.targets(device)] + scoring.share_targets(device)
 
 
 @pytest.fixture
 def one_process(monkeypatch):
     """Start no processes: they take seconds each."""
     monkeypatch.setattr(memory.subprocess, "run", lambda command, **_: Done(json.dumps(memory.peak(*command[3:]))))
+    monkeypatch.setattr(jobs, "measured_job", attempt)
 
 
 class Done:
@@ -53,6 +55,15 @@ BOUNDS = {  # what was promised; the GPU's where it differs
     "training step: peak memory of LoRA-SMoE / LoRA": ("at most", 1.05),
     "sensitivity: time per sample and block, one block at a time / ours": ("at least", 50),
     "sensitivity: peak memory / LoRA training step": ("at most", 1.0),
+    "evaluation, bfloat16: time of lm-eval / shared prefixes": ("at least", 2.5),
+    "evaluation, bfloat16: peak memory of shared prefixes / lm-eval": ("at most", 0.4),
+    "evaluation, float32: time of lm-eval / shared prefixes": ("at least", 1.6),
+    "evaluation, float32: peak memory of shared prefixes / lm-eval": ("at most", 0.4),
+    "job: time around its phases, data made once a run / anew": ("at most", 0.5),
+    "job: estimate from its repeats / measured, the larger over the smaller": ("at most", 1.3),
+    "serving, batch 1: time of LoRA merged / base": ("at most", 1.05),
+    "serving, batch 8: time of LoRA merged / base": ("at most", 1.05),
+    **{f"router {n}: time of the layers / with the soft router": ("at most", 1.15) for n in routers.ROUTERS},
     "sensitivity: whole pass / training of --profile full": ("at most", 0.05),
 }
 

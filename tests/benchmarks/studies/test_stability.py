@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from baselines.methods.lora_smoe import LoraSMoE
 from benchmarks.data import hub, sources
 from benchmarks.studies import stability
-from results.stability import Stability
+from results.studies.stability import Stability
 
 TASKS = 5  # of suite nlu
 POINTS = [(0, 1), (0, 2), (1, 1), (1, 2)]  # (seed, samples a task)
@@ -84,7 +84,7 @@ def test_an_interrupted_measurement_goes_on_where_it_stopped(tmp_path, allocated
 def test_allocations_from_other_code_or_other_data_are_computed_anew(tmp_path, allocated, splits, monkeypatch):
     state, read = {"code": "a", "newest": "01"}, []
     monkeypatch.delenv(hub.COPIES, raising=False)
-    monkeypatch.setattr(hub, "_newest", lambda path: state["newest"])
+    monkeypatch.setattr(hub, "_newest", lambda path, branch: state["newest"])
     monkeypatch.setattr(stability, "environment", lambda: {"git_commit": state["code"]})
     monkeypatch.setattr(sources, "splits", lambda *_, revisions: read.append(revisions) or splits)
 
@@ -102,14 +102,14 @@ def test_allocations_from_other_code_or_other_data_are_computed_anew(tmp_path, a
     state["newest"] = "02"
     assert computed() == 1
     assert read[-1] == {"aps/super_glue": "02", "nyu-mll/glue": "02"}
-    assert computed("--revision", "nyu-mll/glue=cafe") == 1
-    assert read[-1] == {"aps/super_glue": "02", "nyu-mll/glue": "cafe"}
+    assert computed("--revision", "nyu-mll/glue=cafe123") == 1
+    assert read[-1] == {"aps/super_glue": "02", "nyu-mll/glue": "cafe123"}
 
 
 def test_a_method_that_is_no_allocator_is_refused_with_those_that_are(tmp_path):
     refused = run(tmp_path, "--methods", "lora-smoe,lora")
     assert refused.exit_code == 2 and not list(tmp_path.iterdir())
-    assert "lora is no allocator; allocators: alphalora, eva-experts, inverse-experts, lora-smoe" in refused.output
+    assert "lora is no allocator; allocators: alphalora, eva-experts, eva-lora, experts, fim-lora" in refused.output
 
 
 def test_a_file_without_revisions_is_gone_on_with(tmp_path, allocated, monkeypatch):
@@ -120,3 +120,8 @@ def test_a_file_without_revisions_is_gone_on_with(tmp_path, allocated, monkeypat
     del found.environment["revisions"]
     found.save(tmp_path)
     assert run(tmp_path, "--seeds", "0").exit_code == 0 and len(allocated) == 2
+
+
+def test_an_answer_that_is_too_long_is_refused_before_anything_is_allocated(tmp_path, allocated):
+    refused = run(tmp_path, "--max-length", "2")
+    assert refused.exit_code == 2 and allocated == [] and not list(tmp_path.glob("*.json"))

@@ -10,8 +10,9 @@ from synthetic_records import make_record
 from typer.testing import CliRunner
 
 from reports.__main__ import app
-from reports.analysis import arithmetic
-from reports.analysis import cost_laws as cost
+from reports.analysis.costs import arithmetic
+from reports.analysis.costs import cost_laws as cost
+from reports.analysis.costs.choose import measured_over_counted
 from results.record import Cost
 from results.spec import COST
 from results.store import Store
@@ -149,3 +150,8 @@ def test_the_command_writes_the_page_the_numbers_and_a_figure(records, tmp_path)
     assert stale.exit_code == 1 and "cost.csv: differs" in stale.stdout
     empty = CliRunner().invoke(app, ["cost", "--records", str(tmp_path / "none")])
     assert empty.exit_code == 2 and "none: no finished cost record; python -m benchmarks.studies.cost" in empty.stderr
+
+
+def test_measured_over_counted_comes_from_the_cost_records_of_each_method():
+    ratios = measured_over_counted([made(peak=10**8), made(peak=3 * 10**8, seed=1)])
+    assert set(ratios) == {"", "lora"} and ratios["lora"][2] == pytest.approx(3 * ratios["lora"][0])

@@ -95,10 +95,21 @@ def test_components_are_those_of_a_two_way_layout():
     assert of_documents.mean() == pytest.approx(4 / 120, rel=0.05)
 
 
+def test_what_is_simulated_is_the_test_that_the_reports_use():
+    generator = np.random.default_rng(4)
+    volatile = [(generator.random((3, simulate.METHODS, 3, 5)) < 0.5).astype(float) for _ in range(simulate.TASKS)]
+    documents = 20 * simulate.TASKS
+    models, _, method = simulate.p_values(volatile, documents)
+    for n in range(3):
+        padded = [np.concatenate([v[n], np.zeros((simulate.METHODS, 3, 15))], axis=2) for v in volatile]
+        for i, pair in enumerate(against(padded, 0)[1:]):
+            assert pair.models.p == pytest.approx(models[i, n]) and pair.method.p == pytest.approx(method[i, n])
+
+
 def test_the_simulated_error_of_the_models_interval_explodes_with_the_seeds_and_that_of_the_method_does_not():
     rates = simulate.rates(1600, 3, 0.8, 0.0, replicates=150)
-    assert rates.models > 0.15 and rates.models_family > 0.3
-    assert rates.method < 0.10 and rates.method_family < 0.10
+    assert rates.pairs["models"] > 0.15 and rates.families["models"] > 0.3
+    assert rates.pairs["method"] < 0.10 and rates.families["method"] < 0.10
 
 
 @pytest.mark.slow
@@ -111,4 +122,4 @@ def test_false_findings_about_methods_are_as_rare_as_promised(documents, seeds, 
     Holm is conservative where the five pairs share a noisy reference and few documents: a family has no lower bound.
     """
     rates = simulate.rates(documents, seeds, deviation, 0.0, replicates=2000)
-    assert 0.025 < rates.method < 0.08 and rates.method_family < 0.08
+    assert 0.025 < rates.pairs["method"] < 0.08 and rates.families["method"] < 0.08

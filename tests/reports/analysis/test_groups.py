@@ -129,7 +129,7 @@ def test_failed_records_neither_hide_nor_decide():
     (group,) = make_groups([make_record("lora"), failed])
     summaries = group.summaries
     assert summaries[1].macro is None
-    assert summaries[1].note == "failed in load: ValueError: budget | of 3 is impossible"
+    assert summaries[1].note == "failed after load: ValueError: budget | of 3 is impossible"
     assert group.references[0].label == "lora" and group.compare(group.rows[0]) == []
 
 

@@ -19,7 +19,7 @@ from reports.analysis.stability import (
 from reports.figures.stability import draw_stability
 from reports.render.stability import stability_table
 from results.record import RecordError
-from results.stability import Stability
+from results.studies.stability import Stability
 
 
 def measured(allocations, method="lora-smoe", **changes):

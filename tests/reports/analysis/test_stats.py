@@ -177,9 +177,3 @@ def test_documents_and_seeds_needed_by_hand():
 def test_power_at_the_documents_needed_is_the_power_asked_for():
     n = stats.documents_needed(0.02, 0.2)
     assert stats.power_of(0.02, math.sqrt((0.2 - 0.02**2) / n)) == pytest.approx(0.8, abs=1e-3)
-
-
-def test_pareto_front_keeps_what_no_other_beats():
-    points = [(1.0, 0.5), (2.0, 0.4), (2.0, 0.7), (3.0, 0.7), (0.5, 0.1)]
-    assert stats.pareto(points) == [4, 0, 2]
-    assert stats.pareto([]) == []

@@ -10,7 +10,7 @@ from synthetic_records import make_failed, make_record
 
 from reports.analysis.groups import make_groups
 from reports.analysis.notes import rates_note
-from reports.analysis.tuning import tuning_rows, tuning_table
+from reports.analysis.tuning import tuned_rows, tuning_rows, tuning_table
 from results.metrics import macro_bits_per_byte
 from results.table import markdown
 from results.tuning import HELD_OUT, best, beyond_edge, grid, grid_id
@@ -102,6 +102,14 @@ def test_without_a_grid_there_is_no_table():
     assert tuning_table(group) == []
 
 
+def test_of_two_rows_of_one_method_the_one_at_the_winning_rate_is_the_tuned_one():
+    rates = (3e-4, 1e-3)
+    rows = [dataclasses.replace(make_record("lora", learning_rate=rate), losses=(2.0, 1.0)) for rate in rates]
+    (group,) = make_groups([*rows, *held_out()])  # 3e-4 wins
+    winner = next(row.label for row in group.rows if row.done[0].spec.learning_rate == 3e-4)
+    assert {r["method"] for r in tuning_rows(group)} == tuned_rows(group) == {winner}
+
+
 def test_rows_that_were_not_tuned_are_named():
     def note(records):
         (group,) = make_groups(records)
@@ -109,6 +117,8 @@ def test_rows_that_were_not_tuned_are_named():
 
     trained = [dataclasses.replace(make_record(m), losses=(2.0, 1.0)) for m in ("lora", "molora")]
     assert note(trained) == "No learning rate was tuned: all rows are at 0.001."
-    assert note([*trained, *held_out()]) == "Learning rate not tuned: molora."
-    both = [*trained, *held_out(), *held_out("molora")]
+    assert note([*trained, *held_out()]) == "No learning rate was tuned: all rows are at 0.001."  # 3e-4 won
+    last = (0.4, 0.5, 0.6)
+    assert note([*trained, *held_out(macros=last)]) == "Learning rate not tuned: molora."
+    both = [*trained, *held_out(macros=last), *held_out("molora", last)]
     assert note(both) == "Learning rates were chosen on held-out training documents, for every row."

@@ -24,7 +24,7 @@ from reports.analysis.verdicts import (
     paired_losses,
     verdict,
 )
-from reports.render.verdicts import verdict_rows, verdict_tables
+from reports.render.verdicts import guess_tables, verdict_rows, verdict_tables
 from results.metrics import bits_per_byte, margin_per_byte
 
 LN2 = math.log(2)
@@ -117,13 +117,31 @@ def test_losses_are_paired_over_steps_after_the_start():
 def test_one_seed_speaks_of_models_and_several_of_the_method():
     (group,) = make_groups([record("lora"), record("molora", right=-4.4)])
     (judged,) = judge_rows(group.rows, group.tasks, group.rows[0], measures.LEARNING)
-    assert judged.word == WORSE and judged.text == "worse (one seed: these models only)"
+    assert judged.word == WORSE and judged.about_models
     seeds = [record(m, seed=s, right=right) for m, right in (("lora", -4.0), ("molora", -4.4)) for s in range(3)]
     (group,) = make_groups(seeds, allow=["training_data", "data_seed"])
     (judged,) = judge_rows(group.rows, group.tasks, group.rows[0], measures.LEARNING)
-    assert judged.text == "worse" and judged.paired.seeds == 3 and judged.paired.value == pytest.approx(0.1)
+    assert (
+        judged.word == WORSE
+        and not judged.about_models
+        and judged.paired.seeds == 3
+        and judged.paired.value == pytest.approx(0.1)
+    )
     words = " ".join(answer(group).decided)
     assert "In bits per byte, worse than lora: molora." in words
+
+
+def test_a_table_says_once_that_one_seed_is_about_models_and_marks_rows_where_some_have_more():
+    (group,) = make_groups([record("lora"), record("molora", right=-4.4)])
+    table = next(t for t in verdict_tables(group) if t.title.startswith("Bits"))
+    assert table.columns[:3] == ("Method", "Verdict", "Seeds") and "The method" not in table.columns
+    assert table.rows[0][:3] == ("molora", "worse", "1 (0)") and "these trained models only" in table.notes[1]
+    several = [record(m, seed=s, right=right) for m, right in (("lora", -4.0), ("molora", -4.4)) for s in range(3)]
+    (group,) = make_groups([*several, record("dora")], allow=["training_data", "data_seed"])
+    table = next(t for t in verdict_tables(group) if t.title.startswith("Bits"))
+    cells = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    assert cells["molora"]["Verdict"] == "worse" and cells["molora"]["Seeds"] == "3 (0, 1, 2)"
+    assert cells["dora"]["Verdict"].endswith(" (these models)") and cells["dora"]["The method"] == "–"
 
 
 def test_what_a_seed_moves_is_no_verdict_about_the_method():
@@ -145,3 +163,35 @@ def test_tables_and_rows_hold_both_intervals_and_records_without_choices_have_no
     assert not [t for t in verdict_tables(group) if "byte" in t.title]
     assert LOSS.name in verdicts.margins() and set(verdicts.margins()) == {"accuracy", "bits_per_byte",
                                                                           "margin_per_byte", "loss"}  # fmt: skip
+
+
+def test_every_measure_is_a_row_of_each_task_and_of_the_macro_mean():
+    (group,) = make_groups([record("lora"), record("molora", right=-4.4), make_record("dora", count=40)])
+    rows = {(r["method"], r["task"], r["measure"]): r for r in measures.measure_rows(group.rows, group.tasks)}
+    for measure in measures.MEASURES:
+        parts = [rows["lora", task, measure.name] for task in group.tasks]
+        macro = rows["lora", "macro", measure.name]
+        assert macro["value"] == pytest.approx(np.mean([r["value"] for r in parts]))
+        assert macro["documents"] == 40 * len(group.tasks) and macro["stderr"] < parts[0]["stderr"]
+    assert rows["molora", "macro", "bits_per_byte"]["value"] == pytest.approx(1.1, abs=0.01)
+    assert {measure for method, _, measure in rows if method == "dora"} == {"accuracy"}  # it holds no choices
+
+
+def test_guessing_stands_in_the_form_of_the_main_table_and_yes_and_no_are_balanced():
+    made = record("lora")
+    yes_and_no = dataclasses.replace(
+        with_choices(made.scores["boolq"], -4.0), gold=(0, 0, 0, 1) * 10, outcomes=(1.0, 1.0, 1.0, 0.0) * 10, value=0.75
+    )
+    three = {
+        task: dataclasses.replace(s, loglikelihoods=((-1.0, -2.0, -3.0),) * 40, choice_bytes=((1, 2, 3),) * 40)
+        for task, s in made.scores.items()
+    }
+    (group,) = make_groups([dataclasses.replace(made, scores={**three, "boolq": yes_and_no})])
+    guesses, balanced = guess_tables(group)
+    rows = {row[0]: dict(zip(guesses.columns, row, strict=True)) for row in guesses.rows}
+    assert rows["chance"]["boolq"] == "50.0" and rows["chance"]["piqa"] == "33.3"
+    assert rows["majority"]["boolq"] == "75.0" and rows["majority"]["piqa"] == "–"
+    assert rows["majority"]["Macro mean"] == f"{(75 + 7 * 100 / 3) / 8:.1f}"
+    assert balanced.columns == ("Method", "boolq", "boolq, balanced")
+    assert balanced.rows[-2:] == (("majority", "75.0", "50.0"), ("lora", "75.0", "50.0"))
+    assert guess_tables(make_groups([make_record("lora")])[0]) == []

@@ -17,12 +17,15 @@ import pytest
 from synthetic_records import make_failed, make_record, make_run
 from typer.testing import CliRunner
 
+from reports import roster
 from reports.__main__ import app
 from reports.analysis.answer import answer
 from reports.analysis.groups import make_groups
 from reports.figures.canvas import marker_path
+from reports.figures.tradeoff import trade_off_rows
 from reports.render.page import page
 from reports.render.titles import brief_titles, by_information, distinct_titles, documents, training_shows
+from reports.render.verdicts import WIDE, drawn_intervals, verdict_tables
 from reports.roster import MARKERS
 from results.store import Store
 
@@ -168,8 +171,8 @@ def test_chosen_columns_come_first_and_the_others_wait():
     text = page(make_groups(make_run(["lora", "molora"], layers=1)), {}, ["router_params", "macro"])
     table = text[text.index("By method</caption>") :].split("</thead>")[0]
     heads = {name: mark for mark, name in re.findall(r'<th scope="col"([^>]*)>([^<]+)</th>', table)}
-    assert list(heads)[:4] == ["Method", "Router", "Macro mean", "95% interval"]
-    assert ["extra" in mark for mark in heads.values()][:4] == [False, False, False, True] and "extra" in heads["boolq"]
+    assert list(heads)[:5] == ["Method", "Seeds", "Router", "Macro mean", "95% interval"]
+    assert ["extra" in mark for mark in heads.values()][:5] == [False] * 4 + [True] and "extra" in heads["boolq"]
 
 
 def test_the_page_opens_with_the_comparison_that_says_most_and_names_none_twice():
@@ -204,6 +207,40 @@ def test_no_control_is_named_cheapest_and_noise_names_nobody():
     apart = [with_seconds(r, s) for r, s in zip(records, (10.0, 10.2, 15.0, 5.0), strict=True)]
     (line,) = [text for text in _answer(apart).cost if "least time" in text]
     assert "least time: lora and molora (within 5%)" in line and "random-experts" not in line
+
+
+def test_of_many_methods_the_main_ones_are_named_and_the_others_folded():
+    records = [make_record(method, layers=1) for method in roster.names()]
+    found = _answer(records)
+    assert len(found.decided) == len(found.decided_all) > 1
+    for short, full in zip(found.decided, found.decided_all, strict=True):
+        assert len(short) <= len(full)
+    assert re.search(r"lora-smoe.* and \d+ others?", found.decided[0]) and "rslora" in found.decided_all[0]
+    text = page(make_groups(records), {})
+    Elements(text)
+    answer_part, verdict_part = text.split('<p class="verdict">')[1].split("Two questions.")[:2]
+    assert "<summary>Every method by name</summary>" in answer_part
+    tables = len(verdict_tables(make_groups(records)[0]))
+    assert f"<summary>{tables - 1} more tables" in verdict_part
+    few = _answer(make_run(layers=1))
+    assert few.decided and few.decided_all == ()
+
+
+def test_an_interval_is_drawn_around_its_difference_with_the_margin_as_a_band():
+    (group,) = make_groups(make_run(layers=1))
+    for drawn, of_measure in zip(drawn_intervals(group), group.judged[0].values(), strict=False):
+        for j in of_measure:
+            one = drawn[j.row.label]
+            assert 0 <= one.low <= one.value <= one.high <= WIDE
+            assert (one.value > WIDE / 2) == (j.paired.value > 0) or one.value == WIDE / 2
+            low, high = j.asked.interval()
+            assert (one.low < WIDE / 2 < one.high) == (low < 0 < high)
+    text = page([group], {})
+    rows = sum(len(table.rows) for table in verdict_tables(group))
+    assert text.count('<svg class="interval"') == rows and text.count('class="band"') == rows
+    heads = re.findall(r"<thead><tr>(.*?)</tr>", text.split("Two questions.")[1])[0]
+    names = re.findall(r">([^<>]+)</th>", heads)
+    assert names[:4] == ["Method", "Verdict", "95% interval", "Seeds"]
 
 
 def test_every_marker_has_a_path():
@@ -277,11 +314,11 @@ def test_it_loads_without_an_error_and_without_the_network(opened, file):
 
 
 def test_a_heading_sorts_by_mouse_and_by_keyboard_and_the_unknown_comes_last(opened):
-    head = _find(opened, "table.results thead th:nth-child(2)")
+    head = _find(opened, "table.results thead th:nth-child(3)")
     head.find_element("css selector", "button").click()
     descending = _methods(opened)
     assert head.get_attribute("aria-sort") == "descending" and descending[-1] == "dora"
-    means = [c.text.split(" ")[0] for c in opened.find_elements("css selector", "table.results tbody td:nth-child(2)")]
+    means = [c.text.split(" ")[0] for c in opened.find_elements("css selector", "table.results tbody td:nth-child(3)")]
     known = [float(text) for text in means if text and text != "–"]
     assert known[:5] == sorted(known[:5], reverse=True) and len(set(known)) > 1
     head.find_element("css selector", "button").send_keys("\ue007")  # Enter
@@ -342,20 +379,22 @@ def test_a_page_of_many_comparisons_shows_one_and_is_not_endless(opened):
 
 
 def test_the_plot_draws_any_two_metrics_with_its_front_and_intervals(opened):
-    def state() -> tuple[str, ...]:
-        names = [_find(opened, f".plot .{axis}-name").get_attribute("textContent") for axis in "xy"]
-        return (*names, _find(opened, ".plot .front").get_attribute("d"))
+    def names() -> list[str]:
+        return [_find(opened, f".plot .{axis}-name").get_attribute("textContent") for axis in "xy"]
 
-    before = state()
-    assert before[:2] == ("Trainable (parameters)", "Macro mean (%)")
+    assert names() == ["Trainable (parameters)", "Macro mean (%)"]
+    (group,) = [g for g in make_groups(make_run(layers=2)) if len(g.rows) > 1]
+    expected = [r for r in trade_off_rows(group, "trainable_params") if r["front"]]
+    expected.sort(key=lambda r: r["trainable_params"])
+    assert f"(verdicts at 5%): {', '.join(r['method'] for r in expected)}." in _find(opened, ".plot figcaption").text
     assert len(opened.find_elements("css selector", ".group:not([hidden]) .plot .bar")) == 5
     opened.execute_script("document.querySelector('.plot input').click()")
     assert "frozen" in _find(opened, ".plot figcaption").text.split("Not drawn")[1]  # 0 has no logarithm
     opened.execute_script("document.querySelector('.plot input').click()")
     _choose(opened, ".plot [data-axis=x]", "total_seconds")
     _choose(opened, ".plot [data-axis=y]", "train_speed")
-    after = state()
-    assert after[:2] == ("Time (s)", "Train speed (tokens/second)") and after[2] != before[2]
+    assert names() == ["Time (s)", "Train speed (tokens/second)"]
+    assert "front" not in _find(opened, ".plot figcaption").text  # verdicts are on accuracy
     assert opened.find_elements("css selector", ".group:not([hidden]) .plot .bar") == []
     mark = _find(opened, ".plot .mark")
     opened.execute_script("arguments[0].focus()", mark)

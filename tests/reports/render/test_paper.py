@@ -134,7 +134,7 @@ def test_little_makes_an_honest_set(records, tmp_path):
     for folder in folders:
         text = (folder / "paper.md").read_text()
         assert "Not drawn: no record" in text
-        assert "failed in load: ValueError" in text or records[0].status == "done"
+        assert "failed after load: ValueError" in text or records[0].status == "done"
 
 
 def test_what_has_no_record_is_named_with_the_command_that_makes_it(tmp_path):

@@ -70,7 +70,7 @@ def test_every_measured_number_has_a_place_in_the_main_tables():
     ):  # fmt: skip
         assert headings.count(column) == 1
     full = full_table(_group(make_run()), ["router_params", "boolq"])
-    assert full.columns[:4] == ("Method", "Router", "boolq", "Macro mean")
+    assert full.columns[:5] == ("Method", "Seeds", "Router", "boolq", "Macro mean")
     assert set(headings) <= set(full.columns) and len(set(full.columns)) == len(full.columns)
 
 
@@ -101,7 +101,7 @@ def test_hub_results_carry_no_embedded_note():
 def test_a_failed_job_is_a_row_that_says_why():
     text = markdown(main_tables(_group([*make_run(), make_failed("dora")]))[0])
     row = next(line for line in text.splitlines() if line.startswith("| dora"))
-    assert "failed in load: ValueError: budget \\| of 3 is impossible" in row and row.count("–") >= 9
+    assert "failed after load: ValueError: budget \\| of 3 is impossible" in row and row.count("–") >= 9
 
 
 def test_csv_holds_fractions_and_leaves_the_unknown_empty():
@@ -148,7 +148,9 @@ def test_columns_can_be_chosen_and_unknown_ones_are_named():
 def test_terminal_table_fits_its_width_and_names_every_method_and_task(width):
     text = _text([*make_run(seeds=(0, 1)), make_failed("dora")], width)
     assert max(map(len, text.splitlines())) <= width
-    assert all(name in text for name in ("frozen", "lora-smoe", "dora", "openbookqa", "winogrande", "failed in load"))
+    assert all(
+        name in text for name in ("frozen", "lora-smoe", "dora", "openbookqa", "winogrande", "failed after load")
+    )
 
 
 def test_terminal_never_fails_on_little():
@@ -167,7 +169,7 @@ def test_terminal_splits_what_may_not_be_mixed_instead_of_refusing():
 def test_only_failures_draw_an_honest_table():
     group = _group([make_failed("lora"), make_failed("molora")])
     text = "\n".join(markdown(t) for t in main_tables(group))
-    assert text.count("failed in load") >= 2 and "**" not in text
+    assert text.count("failed after load") >= 2 and "**" not in text
     assert "not known" in text
 
 

@@ -1,1 +1,0 @@
-"""Commands that left benchmarks/speed, under their old names."""

@@ -1,0 +1,1 @@
+"""What methods cost: laws fitted to measured costs, and what arithmetic says."""

@@ -1,0 +1,1 @@
+"""What studies write beside the records of their jobs."""

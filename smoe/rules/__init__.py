@@ -1,0 +1,1 @@
+"""How scores become experts: by the votes of samples, or in proportion."""
