@@ -28,13 +28,14 @@ def main(
     """Copy a kept adapter with its card and record, or list those that there are."""
     with session.refusals():
         there = {p.parent.name: p.parent for p in sorted((out / places.FOLDER).glob(f"[!.]*/{places.CONFIG}"))}
+        none = f"no adapter is kept in {out}; runs keep them with --keep-adapters"
         if key is None:
-            print("\n".join(there) or f"no adapter is kept in {out}; runs keep them with --keep-adapters")
+            print("\n".join(there) or none)
             return
         matching = [name for name in there if name.startswith(key)]
         if len(matching) > 1 and key not in there:
             raise ValueError(f"several adapters begin with {key!r}: {', '.join(matching)}; name one of them")
-        name = matching[0] if len(matching) == 1 else _exact(key, there, Store(out))
+        name = matching[0] if len(matching) == 1 else _exact(key, there, Store(out), none)
         place = there[name].resolve()
         if to is not None:
             if to.exists():
@@ -44,7 +45,7 @@ def main(
     print(f"{place}: {place / places.CARD} says how to load it")
 
 
-def _exact(key: str, there: dict[str, Path], store: Store) -> str:
+def _exact(key: str, there: dict[str, Path], store: Store, none: str) -> str:
     """Return the key where an adapter of that very name is there. Raises ValueError saying why there is none."""
     record = store.load(key) if key not in there else None
     if record is not None and record.status != "done":
@@ -53,6 +54,8 @@ def _exact(key: str, there: dict[str, Path], store: Store) -> str:
         raise ValueError(f"{key}: {record.spec.method} has no adapter")
     if record is not None:
         raise ValueError(f"{key} was run without --keep-adapters; the same command with it runs it again")
+    if not there:
+        raise ValueError(none)
     return pick("adapter", key, {name: name for name in there})
 
 

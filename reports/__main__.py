@@ -75,6 +75,7 @@ def report(
     if context.invoked_subcommand is not None:
         return
     from reports.render import write as draw  # matplotlib is slow to import and the other commands do without
+    from reports.render.tables import main_tables
 
     keep_committed(records, out, OUT, check)
     groups = load_groups(records, suite, split_by, allow, auto_split)
@@ -85,6 +86,8 @@ def report(
     measured = load_measured_stability(records or [RECORDS])
     studies = "../studies" if out.resolve() == OUT else "studies"  # the committed ones have a folder of their own
     try:
+        for group in groups if chosen else ():
+            main_tables(group, chosen)  # refuses an unknown column before anything is written
         if check:
             finish(draw.check(groups, out, chosen, links, measured, images, studies), out, "python -m reports")
         folders = draw.draw(groups, out, chosen, formats(images, vector), links, measured, studies)

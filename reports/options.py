@@ -103,5 +103,5 @@ def shown(path: Path) -> str:
 
 def refuse(message: str) -> NoReturn:
     """Print the message to stderr and end the command with exit status 2."""
-    print(message, file=sys.stderr)
+    print(f"error: {message}", file=sys.stderr)
     raise typer.Exit(2)

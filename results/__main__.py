@@ -133,7 +133,7 @@ def main() -> int:
         else:
             print(commit_and_tree(ROOT))
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -22,3 +23,9 @@ def one_thread(request):
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def counted(record_property):
+    """Put on record how often something was tried and held; `tests/hard/reliability.py` makes a table of it."""
+    return lambda what, tried, held: record_property("counted", json.dumps([what, tried, held]))

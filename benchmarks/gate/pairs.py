@@ -40,6 +40,8 @@ class IncomparableError(ValueError):
 
 def load(place: Path) -> list[Record]:
     """Read the records of a folder, or of a file or pack; none is moved or changed. Raises RecordError or OSError."""
+    if not place.exists():
+        raise RecordError(f"{place}: no such folder or file; name one that holds records, as --out of a run does")
     if not place.is_dir():
         return list(read_packed(place)) if place.name.endswith(SUFFIX) else [read(place)]
     records = {r.key: r for pack in sorted(place.glob(PACKS)) for r in read_packed(pack)}

@@ -44,7 +44,7 @@ def report(findings: Sequence[Finding], junit: Path | None, markdown: Path | Non
 
 def refuse(message: str, junit: Path | None, markdown: Path | None) -> None:
     """Say why nothing was compared, in the files as well, and end with exit status 2."""
-    print(message, file=sys.stderr)
+    print(f"error: {message}", file=sys.stderr)
     suite = _suite(tests=1, failures=0, errors=1)
     case = ElementTree.SubElement(suite[0], "testcase", classname="gate", name="fingerprint")
     ElementTree.SubElement(case, "error", type="refused", message=message)
@@ -52,7 +52,7 @@ def refuse(message: str, junit: Path | None, markdown: Path | None) -> None:
         _write(junit, _xml(suite))
         _write(markdown, f"**Not compared.** {message}\n")
     except OSError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
     raise typer.Exit(2)
 
 

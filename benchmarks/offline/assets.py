@@ -7,7 +7,9 @@ the standard library alone, since nothing may be installed yet: hence argparse h
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import math
 import shutil
 import subprocess
 import sys
@@ -71,7 +73,7 @@ def pack(to: Path, part_mib: float, local_models: Sequence[Path], others: Mappin
     files = embedded_files() | dict(others)
     for model in local_models:
         files |= model_files(model)
-    parts = bundle.pack(files, to, int(part_mib * 2**20))["parts"]
+    parts = bundle.pack(files, to, max(1, int(part_mib * 2**20)))["parts"]
     sizes = ", ".join(f"{part['name']} {part['bytes'] / 2**20:.1f} MiB" for part in parts)
     return f"{len(files)} files in {len(parts)} parts: {sizes}; take {bundle.MANIFEST} along with the first"
 
@@ -98,6 +100,14 @@ def unpack(folder: Path, to: Path) -> str:
     return "\n".join(told)
 
 
+def mebibytes(text: str) -> float:
+    """Read a size from the command line. Raises ArgumentTypeError for what is no number above 0."""
+    with contextlib.suppress(ValueError):
+        if 0 < (size := float(text)) < math.inf:
+            return size
+    raise argparse.ArgumentTypeError(f"{text!r} is no size in MiB; give a number above 0, such as 60")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Exit status 0 when done, 1 when something is missing or damaged."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.offline.assets", description=__doc__.splitlines()[0])
@@ -107,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checking.add_argument("--bundle", type=Path, metavar="DIR")
     packing = verbs.add_parser("pack", help="bundle the embedded model and data, and what is asked for")
     packing.add_argument("--to", type=Path, required=True, metavar="DIR")
-    packing.add_argument("--part-mib", type=float, default=60, help="largest size of a part [60]")
+    packing.add_argument("--part-mib", type=mebibytes, default=60.0, help="largest size of a part [60]")
     packing.add_argument("--model", type=Path, action="append", default=[], metavar="DIR", help="a local model folder")
     packing.add_argument("--wheels", action="store_true", help="the packages this project needs, from the registry")
     packing.add_argument("--python", default=f"{sys.version_info[0]}.{sys.version_info[1]}", help="for which Python")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from benchmarks.jobs.session import refusals
 from benchmarks.models.load import DTYPES, EMBEDDED
+from benchmarks.models.load import check as check_model
+from benchmarks.plan.device import device as usable
+from benchmarks.plan.request import Request
 from benchmarks.speed import record
 from benchmarks.speed.ratios import Ratio, table
 from benchmarks.speed.setting import Setting
@@ -25,15 +30,18 @@ def main(
     model: Annotated[str, typer.Option(help="As in benchmarks.run; tiny needs no data.")] = EMBEDDED,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}.")] = "bfloat16",
-    width: Annotated[int, typer.Option(help="Of the single layer.")] = Setting.width,
-    tokens: Annotated[int, typer.Option(help="That the single layer sees.")] = Setting.tokens,
+    width: Annotated[int, typer.Option(min=8, help="Of the single layer.")] = Setting.width,
+    tokens: Annotated[int, typer.Option(min=1, help="That the single layer sees.")] = Setting.tokens,
     effort: Annotated[float, typer.Option(help="Multiplies the rounds of every comparison.")] = 1.0,
     out: Annotated[Path | None, typer.Option(help="Folder for speed.json and speed.md.")] = None,
 ) -> None:
     """Print ratios of time and memory, measured side by side, with their targets."""
     setting = Setting(device=device, model=model, dtype=dtype, width=width, tokens=tokens, effort=effort)
+    names = only.split(",") if only else list(SUBJECTS)
+    with refusals():
+        check(setting, names)
     rows: list[Ratio] = []
-    for subject_rows in measured(setting, only.split(",") if only else list(SUBJECTS)):
+    for subject_rows in measured(setting, names):
         rows += subject_rows
         if out:
             record.write(out, rows, setting)  # a node may be taken away before the next one is done
@@ -43,12 +51,24 @@ def main(
         typer.echo(f"written: {out / 'speed.json'}, {out / 'speed.md'}")
 
 
+def check(setting: Setting, names: Sequence[str]) -> None:
+    """Raise ValueError for a setting or comparison that there is not, before anything is measured."""
+    for name in names:
+        pick("comparison", name, SUBJECTS)
+    asked: dict[str, Any] = dict(dtype=setting.dtype, device=setting.device)
+    Request(**asked)
+    usable(setting.device)
+    check_model(setting.model)
+    if not (math.isfinite(setting.effort) and setting.effort > 0):
+        raise ValueError(f"effort {setting.effort} must be a number above 0")
+
+
 def measured(setting: Setting, names: list[str]) -> Iterator[list[Ratio]]:
     """Measure the comparisons of those names in turn; one that fails on the device is named and left out."""
-    for name, prepare in [(name, pick("comparison", name, SUBJECTS)) for name in names]:
+    for name in names:
         typer.echo(f"{name} ...", err=True)
         try:
-            subject = prepare(setting)
+            subject = SUBJECTS[name](setting)
             for _ in range(subject.rounds):
                 subject.round()
             yield subject.rows()

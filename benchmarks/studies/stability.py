@@ -28,7 +28,9 @@ from benchmarks.jobs.session import refusals
 from benchmarks.models.load import DTYPES, EMBEDDED
 from benchmarks.models.load import check as check_model
 from benchmarks.models.load import load as load_model
+from benchmarks.plan.device import device as usable
 from benchmarks.plan.parse import parse_methods, parse_revisions, parse_seeds
+from benchmarks.plan.request import Request
 from results.environment import environment
 from results.names import pick
 from results.spec import RecordError
@@ -62,6 +64,9 @@ def main(
         with refusals():
             chosen = pick("suite", suite, registry.suites())
             check_model(model)
+            asked: dict[str, Any] = dict(dtype=dtype, device=device, max_length=max_length)
+            Request(**asked)
+            device = usable(device)
             sizes, draws = parse_seeds(samples, 0), parse_seeds(seeds, 0)
             if min(sizes) < 1:
                 raise ValueError(f"samples {samples!r} must be 1 or more")

@@ -33,6 +33,7 @@ from smoe import SMoEConfig, allocation
 from smoe.sensitivity import Sensitivity
 
 FEW, MANY = 200, 3000
+SAFE = "read, or refused in words; no traceback, nothing executed"
 FILES = {}  # name -> (a whole body, what reads a file, which errors refuse it)
 
 
@@ -151,8 +152,10 @@ def test_two_hundred_mutated_files_of_each_kind_are_refused_or_read(name, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
-def test_thousands_of_mutated_files_of_each_kind_are_refused_or_read(name, tmp_path):
-    assert MANY / 4 < tried(name, MANY, tmp_path) <= MANY
+def test_thousands_of_mutated_files_of_each_kind_are_refused_or_read(name, tmp_path, counted):
+    refused = tried(name, MANY, tmp_path)
+    assert MANY / 4 < refused <= MANY
+    counted(f"mutated files, {name.replace('_', ' ')}: {SAFE}", MANY, MANY)
 
 
 def test_no_mutated_record_reaches_a_table(tmp_path):
@@ -217,10 +220,18 @@ def test_a_method_s_text_is_parsed_or_refused(text):
 
 
 @pytest.mark.slow
-@settings(max_examples=MANY, deadline=None, derandomize=True)
-@given(strings)
-def test_thousands_of_methods_texts_are_parsed_or_refused(text):
-    parsed(text)
+def test_thousands_of_methods_texts_are_parsed_or_refused(counted):
+    texts = []
+
+    @settings(max_examples=MANY, deadline=None, derandomize=True)
+    @given(strings)
+    def each(text):
+        texts.append(text)
+        parsed(text)
+
+    each()
+    assert len(texts) >= MANY / 2
+    counted(f"made-up texts of --methods: {SAFE}", len(texts), len(texts))
 
 
 def own_tasks(count, folder, monkeypatch):
@@ -253,5 +264,6 @@ def test_mutated_own_tasks_are_refused_or_read(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_thousand_mutated_own_tasks_are_refused_or_read(tmp_path, monkeypatch):
+def test_a_thousand_mutated_own_tasks_are_refused_or_read(tmp_path, monkeypatch, counted):
     assert own_tasks(1000, tmp_path, monkeypatch) > 250
+    counted(f"mutated tasks and data of one's own: {SAFE}", 1000, 1000)

@@ -96,7 +96,7 @@ def whole(folder, keys):
 
 
 @pytest.mark.parametrize("kills", [6, pytest.param(30, marks=pytest.mark.slow)])
-def test_a_sweep_survives_kills_of_parent_child_or_both(tmp_path, kills):
+def test_a_sweep_survives_kills_of_parent_child_or_both(tmp_path, kills, counted):
     keys = [spec.key for spec in crash_sweep.specs(200)]
     survived = killed(lambda number: sweep(tmp_path, len(keys)), tmp_path, kills, seed=28, latest=2.0)
     left = sweep(tmp_path, 12)
@@ -107,6 +107,7 @@ def test_a_sweep_survives_kills_of_parent_child_or_both(tmp_path, kills):
     assert set(keys[:12]) <= done <= set(keys)
     leftovers.clean(tmp_path)
     whole(tmp_path, done)
+    counted("SIGKILL of a sweep of short stand-ins for jobs (the run, its job or both), gone on with", kills, survived)
 
 
 def test_two_sweeps_over_one_folder_share_the_work(tmp_path):
@@ -139,13 +140,14 @@ def run(folder):
 
 
 @pytest.mark.slow
-def test_a_run_of_real_jobs_survives_thirty_kills(tmp_path):
+def test_a_run_of_real_jobs_survives_thirty_kills(tmp_path, counted):
     folders = [tmp_path / str(n) for n in range(3)]
     for seed, folder in enumerate(folders):
         folder.mkdir()
-        assert killed(lambda number, f=folder: run(f), folder, REAL // 3, seed=seed, latest=60.0) == REAL // 3
+        assert killed(lambda number, f=folder: run(f), folder, REAL // 3, seed=seed, latest=30.0) == REAL // 3
         last = run(folder)
         assert last.wait(600) == 0
         done = {file.stem for file in done_records(folder)}
         assert len(done) == 3
         whole(folder, done)
+    counted("SIGKILL of a run that trains and evaluates (the run, its job or both), gone on with", REAL, REAL)

@@ -86,12 +86,13 @@ def _marks(name):
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=_marks(name)) for name in SPECS])
-def test_the_same_spec_gives_the_same_losses_and_outcomes(twice, name):
+def test_the_same_spec_gives_the_same_losses_and_outcomes(twice, name, counted):
     first, second = (run[SPECS[name].key] for run in twice)
     error, losses, outcomes, _, promised = first
     assert error is None and promised is True
     assert len(losses) == (0 if name.startswith("frozen") else 4) and set(outcomes) == set(TASKS)
     assert first == second
+    counted("contestants run twice, in processes of their own: equal losses, scores and allocation, bit for bit", 1, 1)
 
 
 def test_a_gpu_promises_repeats_only_where_it_is_told_to():
