@@ -63,8 +63,8 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "junit.xml"
-        command = [sys.executable, "-m", "pytest", "-m", "slow or not slow", "-n", "2", f"--junit-xml={report}"]
-        status = subprocess.run([*command, *FILES], cwd=ROOT).returncode
+        command = [sys.executable, "-m", "pytest", "-m", "slow or not slow", "-n", "2", "--dist", "loadfile"]
+        status = subprocess.run([*command, f"--junit-xml={report}", *FILES], cwd=ROOT).returncode
         if not report.exists():
             return status
         try:
