@@ -27,5 +27,5 @@ def one_thread(request):
 
 @pytest.fixture
 def counted(record_property):
-    """Put on record how often something was tried and held; `tests/hard/reliability.py` makes a table of it."""
+    """Put on record how often something was tried and held; `tests/reliability.py` makes a table of it."""
     return lambda what, tried, held: record_property("counted", json.dumps([what, tried, held]))

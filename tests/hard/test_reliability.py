@@ -46,7 +46,7 @@ def test_a_test_that_failed_leaves_no_table(tmp_path):
 def test_the_manual_shows_what_was_counted():
     body = json.loads(reliability.KEPT.read_text(encoding="utf-8"))
     shown = reliability.block(reliability.README.read_text(encoding="utf-8"))
-    assert shown == reliability.table(body), "run: python tests/hard/reliability.py"
+    assert shown == reliability.table(body), "run: python tests/reliability.py"
     assert body["environment"]["git_dirty"] is False
     assert all(0 < held == tried for tried, held in body["counts"].values())
     kills = sum(tried for what, (tried, _) in body["counts"].items() if "SIGKILL of a run" in what)

@@ -1,4 +1,4 @@
-"""Kills survived, inputs tried, repeats equal: `python tests/hard/reliability.py` counts them and writes the table.
+"""Kills survived, inputs tried, repeats equal: `python tests/reliability.py` counts them and writes the table.
 
 It runs the tests that count (the fixture `counted`), slow ones included, keeps the counts in
 results/records/reliability.json and brings the table of benchmarks/README.md up to date. Half an hour on two cores.
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "results" / "records" / "reliability.json"
 README = ROOT / "benchmarks" / "README.md"
 MARKERS = ("<!-- reliability:begin -->\n", "<!-- reliability:end -->\n")
