@@ -18,6 +18,11 @@ COMMANDS = {
     "offline.assets": "fetch, verify, pack and unpack model and data for a machine without a network",
     "offline.gpu_pass": "what a GPU node that is there for minutes can tell",
 }
+# What `pip install smoe-bench` leaves out and the extra `bench` brings, as it is imported.
+EXTRA = (
+    "datasets", "gguf", "huggingface_hub", "jinja2", "lm_eval", "numpy", "pandas", "pyarrow", "pydantic", "scipy",
+    "statsmodels", "yaml",
+)  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:
@@ -32,7 +37,13 @@ def main(arguments: list[str]) -> int:
         print(f"error: {unknown('command', name, COMMANDS)}", file=sys.stderr)
         return 2
     sys.argv = [f"python -m benchmarks.{name}", *rest]
-    runpy.run_module(f"benchmarks.{name}", run_name="__main__")  # ends with the command's own exit status
+    try:
+        runpy.run_module(f"benchmarks.{name}", run_name="__main__")  # ends with the command's own exit status
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in EXTRA:
+            raise
+        print(f"error: {error.name} is not installed; pip install 'smoe-bench[bench]'", file=sys.stderr)
+        return 2
     return 0
 
 

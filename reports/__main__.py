@@ -257,11 +257,12 @@ def power(
     ] = None,
 ) -> None:
     """Say how many documents and seeds a claim of this size needs, or what records could have found."""
-    from reports.render.power import detectable_table, power_text
+    from reports.render.power import detectable_table, needed_table, power_text
 
     if records is not None:
         groups = load_groups([records], None, [], [], True)
-        tables = [terminal_table(detectable_table(group)) for group in groups if group.judged]
+        pairs = [(detectable_table(group), needed_table(group)) for group in groups if group.judged]
+        tables = [terminal_table(table) for pair in pairs for table in pair if table.rows]
         return Console(width=WIDE).print(*(tables or ["No two finished methods to compare."]))
     try:
         print(power_text(difference, discordance, seed_deviation, alpha, chance))

@@ -81,7 +81,8 @@ def serving(
     if check:
         finish(check_served(rows, measured, out, images), out, "python -m reports serving")
     draw_served(rows, measured, out, formats(images, vector))
-    Console(width=WIDE).print(terminal_table(served_table(rows)), *answers(rows), sep="\n", highlight=False)
+    shown_rows = [terminal_table(served_table(rows)), *answers(rows)]
+    Console(width=WIDE).print(*shown_rows, sep="\n", highlight=False, markup=False)
     print(f"{shown(out)}/serving.md")
 
 

@@ -28,6 +28,7 @@ from results.names import place
 from results.pack import PACKS
 from results.record import Record
 from results.store import Store, record_files
+from results.table import inert
 
 Folder: TypeAlias = str | os.PathLike[str]
 Row: TypeAlias = dict[str, Any]
@@ -134,18 +135,6 @@ def csv_text(frame: pd.DataFrame, digits: int | None = None) -> str:
     )
     texts.columns = pd.Index([inert(str(name)) for name in frame.columns], dtype=object)
     return str(texts.to_csv(index=False, lineterminator="\n"))
-
-
-def inert(text: str) -> str:
-    """Put an apostrophe before a text that a spreadsheet would run as a formula; a number in text stays a number."""
-    text = text.replace("\r\n", "\n").replace("\r", " ")  # the writer would not put quotes around it
-    if not text.lstrip().startswith(("=", "+", "-", "@")) and not text.startswith(("\t", "\r", "\n")):
-        return text
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}"
-    return text
 
 
 def _cell(value: Any, digits: int | None) -> str:

@@ -26,21 +26,26 @@ class Entry:
     ablated: bool = False  # rows with other settings than its own are ablations, not contestants
     grouping: bool = False  # shown in the ablation of which blocks are ranked against each other
     in_readme: bool = False
+    about: str = ""  # what it is, for who has read nothing yet
 
 
 # In the order of every table and legend. A place gives the look, so that new ones are put at the end.
 METHODS = (
-    Entry("frozen", "bound", in_readme=True),
-    Entry("lora", "reference", in_readme=True),
-    Entry("molora", "reference", in_readme=True),
-    Entry("adalora", "main", in_readme=True),
+    Entry("frozen", "bound", in_readme=True, about="the model as it came, untrained"),
+    Entry("lora", "reference", in_readme=True, about="one adapter on every weight matrix"),
+    Entry("molora", "reference", in_readme=True,
+          about="a mixture: equally many experts on every weight matrix, and a router for each"),
+    Entry("adalora", "main", in_readme=True,
+          about="one adapter on every weight matrix, whose less important parts are pruned while it is trained"),
     Entry("lora-smoe", "main", settings={"mean_experts": 4.0, "probe_documents": 8}, ablated=True, grouping=True,
-          in_readme=True),
+          in_readme=True, about="a mixture whose experts are placed where the tasks' gradients are large"),
     Entry("mola", "rival", settings={"shape": "inverted-triangle"}),  # its other shapes are contestants
     Entry("alphalora", "rival"),
     Entry("eva-experts", "rival"),
-    Entry("random-experts", "control", controls="lora-smoe", in_readme=True),
-    Entry("inverse-experts", "control", controls="lora-smoe", in_readme=True),
+    Entry("random-experts", "control", controls="lora-smoe", in_readme=True,
+          about="a control: as many experts as lora-smoe has, placed at random"),
+    Entry("inverse-experts", "control", controls="lora-smoe", in_readme=True,
+          about="a control: as many experts as lora-smoe has, placed where the gradients are small"),
     Entry("smoe-released", "variant", settings={"probe_documents": 8}, ablated=True),
     Entry("smoe-proportional", "variant"),
     Entry("smoe-type", "variant", grouping=True),
@@ -49,10 +54,11 @@ METHODS = (
     Entry("dora", "rival"),
     Entry("rslora", "rival"),
     Entry("pissa", "rival"),
-    Entry("full", "bound"),
+    Entry("full", "bound", about="no adapter: every weight of the model is trained"),
     Entry("smoe-attention", "variant", grouping=True),
     Entry("smoe-mlp", "variant", grouping=True),
-    Entry("lora-own", "reference"),  # LoRA in the mixtures' layer: what memory and time are compared with
+    Entry("lora-own", "reference",  # what memory and time are compared with
+          about="lora in the program code of the mixtures, so that methods and not libraries are compared"),
     Entry("experts", "rival"),  # any importance, spent as experts ...
     Entry("ranks", "rival"),  # ... and as ranks
     Entry("sensitive-ranks", "rival"),
@@ -76,7 +82,7 @@ SUBJECT = "lora-smoe"  # the method whose variants, controls and ablations are a
 # for a line on white, is darkened). 8 colours and 16 markers make 128 different looks.
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A00")
 MARKERS: tuple[str | tuple[int, int, int], ...] = (
-    "o", "s", "^", "D", "*", "v", "P", "X", "<", ">", "h", "d", "p", "8", "H", (4, 1, 0),
+    "o", "s", "^", "D", "*", "v", "P", "X", "<", "h", ">", "d", "8", "p", "H", (4, 1, 0),
 )  # fmt: skip
 DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 

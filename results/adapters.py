@@ -50,6 +50,7 @@ def _joined(records: Sequence[Record]) -> Record:
         variants=_variants(done),
         first_step=None,
         made_from=tuple(record.key for record in adapters),
+        contributed=any(record.contributed for record in adapters),
         facts={"adapters": {r.spec.task: r.facts for r in adapters}},
         data={task: facts for r in adapters for task, facts in r.data.items()},
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 from results.files import write_whole
 from results.spec import RecordError
+from results.table import inert
 
 SUFFIX = ".jsonl.xz"
 PACKS = f"*{SUFFIX}"
@@ -36,7 +37,7 @@ def write_pack(bodies: Mapping[str, Mapping[str, Any]], file: Path) -> Path:
     writer.writerow(INDEX)
     for key in sorted(bodies):
         fields = {**bodies[key]["spec"], **bodies[key]}
-        writer.writerow([fields[name] for name in INDEX])
+        writer.writerow([inert(str(fields[name])) for name in INDEX])
     index = file.with_name(file.name.removesuffix(SUFFIX) + ".csv")
     write_whole(index, table.getvalue())
     return index

@@ -1,6 +1,7 @@
 """A table as plain data, whatever its content, with its Markdown and its rendering for the terminal.
 
-Cells are text, ready to show. What only the reports write (HTML, LaTeX, CSV) is in reports/render/table.py.
+Cells are text, ready to show, and what they hold comes from anywhere: here is how it is made harmless in Markdown and
+in CSV. What only the reports write (HTML, LaTeX, CSV) is in reports/render/table.py.
 """
 
 from __future__ import annotations
@@ -89,6 +90,18 @@ def broken(heading: str) -> str:
 
 def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def inert(text: str) -> str:
+    """Put an apostrophe before a text that a spreadsheet would run as a formula; a number in text stays a number."""
+    text = text.replace("\r\n", "\n").replace("\r", " ")  # the writer would not put quotes around it
+    if not text.lstrip().startswith(("=", "+", "-", "@")) and not text.startswith(("\t", "\r", "\n")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def escape_markdown(text: str) -> str:

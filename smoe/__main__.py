@@ -71,9 +71,10 @@ def score(
     unfinished = out.with_name(out.name + ".part")
     earlier = Sensitivity.load(unfinished) if unfinished.exists() else None
     if earlier:
-        console.print(f"{unfinished} has {', '.join(earlier.values)} already; delete it to score all tasks anew")
+        known = ", ".join(earlier.values)
+        console.print(f"{unfinished} has {known} already; delete it to score all tasks anew", markup=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         step = bar.add_task("samples", total=sum(map(len, drawn.values())))
         try:
             measured = sensitivity(
@@ -88,11 +89,11 @@ def score(
             )
         except KeyboardInterrupt:
             if unfinished.exists():
-                console.print(f"finished tasks are in {unfinished}: the same command goes on from there")
+                console.print(f"finished tasks are in {unfinished}: the same command goes on from there", markup=False)
             raise
     measured.save(out)
     unfinished.unlink(missing_ok=True)
-    console.print(f"scores of {len(facts['shapes'])} blocks on {len(probe)} tasks: {out}")
+    console.print(f"scores of {len(facts['shapes'])} blocks on {len(probe)} tasks: {out}", markup=False)
 
 
 def usable_device(device: str) -> str:
@@ -166,7 +167,7 @@ def show(
         draw_terminal(grid)
     if png is not None:
         draw_png(grids, png)
-        console.print(f"drawn: {png}")
+        console.print(f"drawn: {png}", markup=False)
 
 
 def grids_of(measured: Sensitivity, task: str, spread: bool) -> list[Grid]:

@@ -14,7 +14,8 @@ import typer
 from rich.console import Console
 
 from benchmarks.gate.findings import STATUSES, Finding
-from results.table import Table, plain_markdown, terminal_table
+from results.table import Table, escape_markdown, terminal_table
+from results.table import markdown as markdown_table
 
 HEADINGS = ("", "row", "check", "base", "new", "change", "detail")
 _NOT_XML = re.compile(r"(\x1b\[[0-9;]*m)|[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -50,7 +51,7 @@ def refuse(message: str, junit: Path | None, markdown: Path | None) -> None:
     ElementTree.SubElement(case, "error", type="refused", message=message)
     try:
         _write(junit, _xml(suite))
-        _write(markdown, f"**Not compared.** {message}\n")
+        _write(markdown, f"**Not compared.** {escape_markdown(message)}\n")
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
     raise typer.Exit(2)
@@ -73,14 +74,14 @@ def verdict(findings: Sequence[Finding]) -> str:
 
 
 def as_markdown(findings: Sequence[Finding]) -> str:
-    """Write what changed as a table, and the rest as another one that is folded up."""
+    """Write what changed as a table, and the rest as another one that is folded up; cells are shown as text."""
     changed, same = ([f for f in findings if (f.status == "ok") == ok] for ok in (False, True))
     parts = ["### " + ("Regression" if any(f.status == "regression" for f in findings) else "No regression")]
     parts.append(verdict(findings).replace("\n", ". ") + ".")
     if changed:
-        parts.append(plain_markdown(as_table(changed)).rstrip("\n"))
+        parts.append(markdown_table(as_table(changed)).rstrip("\n"))
     if same:
-        parts.append(f"<details><summary>Unchanged</summary>\n\n{plain_markdown(as_table(same))}\n</details>")
+        parts.append(f"<details><summary>Unchanged</summary>\n\n{markdown_table(as_table(same))}\n</details>")
     return "\n\n".join(parts) + "\n"
 
 
@@ -114,4 +115,5 @@ def _xml(suite: ElementTree.Element) -> str:
 
 def as_table(findings: Sequence[Finding]) -> Table:
     """Lay out a row for each finding."""
-    return Table("", HEADINGS, tuple((f.status, f.row, f.check, f.base, f.new, f.change, f.detail) for f in findings))
+    rows = tuple((f.status, f.row, f.check, f.base, f.new, f.change, f.detail) for f in findings)
+    return Table("", HEADINGS, rows, text_columns=frozenset(range(len(HEADINGS))))

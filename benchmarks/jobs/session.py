@@ -152,7 +152,7 @@ def run(
         store.quarantine(spec.key)  # what is there and no record would be overwritten
     expected = estimates(specs, store.all())
     display = Display(specs, {s.key for s in specs if places.found(store, s, keep_adapters)}, expected)
-    display.console.print(f"watch: python -m benchmarks.status {_shown(store.folder)}", highlight=False)
+    display.console.print(f"watch: python -m benchmarks.status {_shown(store.folder)}", highlight=False, markup=False)
     failed = 0
     try:
         with interruptible(), display:
@@ -162,7 +162,8 @@ def run(
                 display.ended(record)
                 failed += record.status == "failed"
     except KeyboardInterrupt as interrupt:
-        display.console.print(f"stopped; finished records are kept in {_shown(store.folder)}, the same command goes on")
+        kept = f"stopped; finished records are kept in {_shown(store.folder)}, the same command goes on"
+        display.console.print(kept, markup=False)
         raise SystemExit(143 if interrupt.args else 130) from None
     except OSError as error:  # a full disk, a folder taken away
         display.console.print(
@@ -173,14 +174,15 @@ def run(
         )
         raise SystemExit(1) from None
     for path, reason in store.set_aside:
-        display.console.print(f"set aside: {path.name} ({reason}); its job was run again")
+        display.console.print(f"set aside: {path.name} ({reason}); its job was run again", markup=False)
     return failed
 
 
 def tell_undecided(undecided: Sequence[RunSpec]) -> None:
     """Name the jobs that have no learning rate, since no job of their grid finished."""
     for spec in undecided:
-        Console().print(f"{spec.method} seed {spec.seed}: left out, no job of its grid finished", style="red")
+        text = f"{spec.method} seed {spec.seed}: left out, no job of its grid finished"
+        Console().print(text, style="red", markup=False)
 
 
 def print_plan(specs: Sequence[RunSpec], grids: Mapping[str, Sequence[RunSpec]], store: Store) -> None:

@@ -12,7 +12,8 @@ from benchmarks.speed.ratios import from_json, markdown
 from results import Record
 from results.metrics import macro_accuracy
 from results.store import Store
-from results.table import Table, plain_markdown
+from results.table import Table
+from results.table import markdown as table_markdown
 
 
 def summary(card: str, outcomes: Sequence[tuple[Any, dict[str, Any] | None]], work: Path) -> str:
@@ -35,7 +36,7 @@ def summary(card: str, outcomes: Sequence[tuple[Any, dict[str, Any] | None]], wo
     for _, done in outcomes:
         for command in (done or {}).get("commands", ()):
             if command["status"] != "done":
-                said = "\n".join(command["said"][-8:])
+                said = "\n".join(command["said"][-8:]).replace("```", "'''")
                 parts.append(
                     f"`{command['command']}`: {command['status']}, exit {command['exit']}\n\n```\n{said}\n```\n"
                 )
@@ -122,4 +123,4 @@ def _millions(count: int | None) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return plain_markdown(Table("", tuple(head), tuple(map(tuple, rows))))
+    return table_markdown(Table("", tuple(head), tuple(map(tuple, rows)), frozenset(range(len(head)))))

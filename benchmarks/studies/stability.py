@@ -78,7 +78,7 @@ def main(
             documents = _documents(source, chosen.tasks, revisions)
             drawn = {seed: _probe(documents, tokenizer, seed, max(sizes), max_length, device) for seed in draws}
             grid = [(seed, size) for seed in draws for size in sizes]
-            with Progress(console=console) as bars:
+            with Progress(console=console, disable=not console.is_terminal) as bars:
                 bar = bars.add_task("allocations", total=len(plans) * len(grid))
                 for method, plan in zip(allocators, plans, strict=True):
                     for seed, size in grid:
@@ -129,7 +129,7 @@ def _started(plan: Stability, out: Path) -> Stability:
             before = Stability.load(path)
         except RecordError as error:
             path.replace(path.with_suffix(".json.broken"))
-            Console(stderr=True).print(f"set aside: {error}", highlight=False)
+            Console(stderr=True).print(f"set aside: {error}", highlight=False, markup=False)
         else:
             # A file holds the allocations of one state of the code and of the data sets only.
             if all(before.environment.get(k) == plan.environment.get(k) for k in ("git_commit", "revisions")):

@@ -48,6 +48,27 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Where the variance of a difference between two methods comes from, in the squared unit of the measure."""
+
+    document: float  # of one document, whatever the seed
+    both: float  # of one document at one seed
+    seed: float  # of one seed, whatever the documents
+
+    def variance(self, documents: int, seeds: int) -> float:
+        """Return the variance that so many documents and seeds would leave."""
+        return (self.document + self.both / seeds) / documents + self.seed / seeds
+
+    def documents_needed(self, difference: float, seeds: int, tests: int = 1) -> int | None:
+        """Count the documents at which a true `difference` is found; None where so few seeds never find it.
+
+        Two-sided test at 5% with power 80%, normal; tests: over which Holm adjusts, whose first step it is.
+        """
+        left = (difference / stats.minimum_detectable(1.0, tests=tests)) ** 2 - self.seed / seeds
+        return None if left <= 0 else max(1, math.ceil((self.document + self.both / seeds) / left))
+
+
+@dataclass(frozen=True)
 class Paired:
     """One difference, asked about the trained models and about the method; None where the data cannot tell."""
 
@@ -56,6 +77,7 @@ class Paired:
     method: Estimate | None  # over documents and seeds; None with one seed
     seeds: int
     documents: int
+    spread: Spread | None = None  # of `method`
 
 
 def against(values: Sequence[np.ndarray], reference: int) -> list[Paired]:
@@ -74,7 +96,7 @@ def against(values: Sequence[np.ndarray], reference: int) -> list[Paired]:
     pooled = pooled_seeds(np.mean([v.mean(axis=2) for v in values], axis=0)[None])
     results = []
     for i, value in enumerate(macro):
-        models = method = None
+        models = method = spread = None
         if of_documents is not None:
             models = Estimate(float(value), math.sqrt(of_documents[i]), freedom)
         if of_documents is not None and of_both is not None and pooled is not None:
@@ -83,8 +105,18 @@ def against(values: Sequence[np.ndarray], reference: int) -> list[Paired]:
             inter = np.array([others.mean() if len(others) else 0.0])
             variance, degrees = combined(of_documents[i : i + 1], of_seeds, inter, freedom, seed_freedom, seeds)
             method = Estimate(float(value), math.sqrt(float(variance[0])), float(degrees[0]))
-        results.append(Paired(float(value), models, method, seeds, documents))
+            spread = _spread(float(of_documents[i]), float(of_seeds[0]), float(inter[0]), documents, seeds)
+        results.append(Paired(float(value), models, method, seeds, documents, spread))
     return results
+
+
+def _spread(of_documents: float, of_seeds: float, of_both: float, documents: int, seeds: int) -> Spread:
+    """Take the parts of a variance apart, which hold for the documents and seeds that were measured."""
+    return Spread(
+        document=documents * max(of_documents - of_both, 0.0),
+        both=documents * seeds * of_both,
+        seed=seeds * max(of_seeds - of_both, 0.0),
+    )
 
 
 def components(differences: Sequence[np.ndarray]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray | None] | None]:

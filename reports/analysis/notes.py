@@ -34,6 +34,7 @@ def accuracy_notes(group: Group, summaries: Sequence[Summary], columns: Sequence
         notes.append(seeds_note([s.row for s in summaries]))
     if any(s.metrics["unparseable"] is not None for s in summaries):
         notes.append("Unparseable: share of the written answers in which no answer was found; each counts as wrong.")
+    notes.append(contributed_note(summaries))
     notes.append(rates_note(group))
     notes.append(sizes_note(group))
     notes.append(learned_note(group))
@@ -51,6 +52,18 @@ def terms_note(group: Group) -> str:
         "Unequal terms: these records are of the first suite version, in which one step of a mixture moved the answers "
         "a quarter as far as one of lora; a difference to lora is partly one of step size."
     )
+
+
+def contributed_note(summaries: Sequence[Summary]) -> str:
+    """Say which rows hold records that somebody else measured; nothing where none does."""
+    rows = [s.row for s in summaries]
+    sent = {row.label: [r.spec.seed for r in (*row.done, *row.failed) if r.contributed] for row in rows}
+    texts = [
+        label if len(seeds) == len(row.done) + len(row.failed) else f"{label} (seeds {', '.join(map(str, seeds))})"
+        for row, (label, seeds) in zip(rows, sent.items(), strict=True)
+        if seeds
+    ]
+    return f"Contributed by others, checked and not repeated here: {names(texts)}." if texts else ""
 
 
 def rates_note(group: Group) -> str:

@@ -21,12 +21,14 @@ from reports.analysis.tuning import tuning_table
 from reports.analysis.wording import SHOWN, metric_text
 from reports.figures import style
 from reports.figures.canvas import marker_path
+from reports.figures.tradeoff import SAME
 from reports.render.maps import expert_maps, router_maps, sensitivity_maps
 from reports.render.tables import ablation_table, full_table, main_tables, paired_table, short
 from reports.render.templating import html
-from reports.render.titles import brief_titles, by_information, distinct_titles, documents, seeds
+from reports.render.titles import brief_titles, by_information, distinct_titles, documents, explained, seeds
 from reports.render.verdicts import drawn_intervals, guess_tables, verdict_tables
 from results.metrics import METRICS
+from results.record import Record
 from results.table import NOTHING, Table
 
 TITLE = "What are mixtures of LoRA experts worth?"
@@ -51,7 +53,7 @@ def page(groups: Sequence[Group], links: Links, columns: Sequence[str] | None = 
         style=style_text,
         script=script,
         comparisons=[_comparison(g, links, columns or FIRST, brief[g.name], full[g.name]) for g in ordered],
-        data={"metrics": metrics, "groups": {g.name: _points(g, links) for g in ordered}},
+        data={"metrics": metrics, "same": SAME, "groups": {g.name: _points(g, links) for g in ordered}},
     )
 
 
@@ -66,6 +68,7 @@ def _comparison(group: Group, links: Links, columns: Sequence[str], brief: str, 
         "brief": brief,
         "title": title,
         "size": _size(group),
+        "words": explained(group) if group.records else [],
         "rows": rows,
         "to_records": dict.fromkeys(rows, f"#{group.name}--records"),
         "answer": answer(group),
@@ -142,7 +145,7 @@ def _records(group: Group) -> Table:
     labels = {r.key: row.label for row in group.whole.rows for r in (*row.done, *row.failed)}
     rows = tuple(
         (
-            r.key, labels.get(r.key, f"{r.spec.method}, to choose a learning rate"), str(r.spec.seed), r.status,
+            r.key, labels.get(r.key, f"{r.spec.method}, to choose a learning rate"), str(r.spec.seed), _status(r),
             str(r.environment.get("git_commit") or NOTHING)[:12], f"{r.spec.learning_rate:g}",
             ", ".join(f"{name}={_text(value)}" for name, value in r.spec.hyperparameters.items()) or NOTHING,
         )
@@ -150,6 +153,11 @@ def _records(group: Group) -> Table:
     )  # fmt: skip
     columns = ("Record", "Method", "Seed", "Status", "Commit", "Learning rate", "Hyperparameters")
     return Table("One record a job", columns, rows, frozenset({0, 1, 3, 4, 6}))
+
+
+def _status(record: Record) -> str:
+    """Say whether the job finished, and that somebody else measured it where that is so."""
+    return f"{record.status}, contributed" if record.contributed else record.status
 
 
 def _row_links(group: Group, links: Links) -> dict[str, str]:

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from reports import roster
 from reports.analysis import stats
 from reports.analysis.groups import Group
+
+PROTOCOLS = {
+    "loglik": "of the choices offered, the one that the model finds likeliest counts as its answer",
+    "generative": "the model writes its answer, in which the choice is searched for",
+    "lm-eval": "the model answers as lm-evaluation-harness asks in its own tasks",
+}
+MATCHES = {
+    "params": "sizes were chosen so that all methods train about equally many parameters",
+    "experts": "sizes were chosen so that all mixtures have equally many experts",
+}
 
 
 def distinct_titles(groups: Sequence[Group]) -> dict[str, str]:
@@ -46,6 +57,19 @@ def documents(group: Group) -> int:
 def seeds(group: Group) -> int:
     """Return the largest number of seeds of a method."""
     return max((len(row.seeds) for row in group.finished), default=0)
+
+
+def explained(group: Group) -> list[tuple[str, str]]:
+    """Return (word, what it means) of the words in the group's title, and of its methods that are known, in order."""
+    spec = next((r.spec for r in group.records if r.spec.epochs), group.records[0].spec)
+    words = []
+    if spec.suite_version is not None:
+        text = "of the suite: its questions and their order; two versions never stand in one table"
+        words.append((f"version {spec.suite_version}", text))
+    words += [(f"{name} protocol", text) for name, text in PROTOCOLS.items() if name == spec.protocol]
+    words += [(f"matched on {name}", text) for name, text in MATCHES.items() if name == spec.match]
+    methods = dict.fromkeys(row.method for row in group.rows)
+    return words + [(name, about) for name in methods if (about := roster.entry(name).about)]
 
 
 def _distinct(titles: dict[str, str]) -> dict[str, str]:

@@ -14,9 +14,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import registry
-from smoe import experts_per_block
+from smoe import SMoEConfig, experts_per_block, find_blocks
+from smoe.routers import router
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "every-other-block"
@@ -139,3 +141,24 @@ def test_the_example_that_readmes_show_is_a_contestant(tmp_path, monkeypatch, ti
     attention = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(2) for p in "qkvo"]
     assert experts_per_block(model) == dict.fromkeys(attention, 4)
     assert sum(method.facts(model)["experts"].values()) == 32
+
+
+def _shown(kind):
+    """The class that baselines/README.md shows as an example of the kind, from its own lines alone."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "baselines/README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (source,) = (block for block in blocks if f"({kind})" in block)
+    made = {"__name__": "shown"}
+    exec(source, made)
+    return made[re.search(rf"class (\w+)\({kind}\)", source)[1]]()
+
+
+def test_the_importance_that_the_readme_shows_measures_every_block(tiny, probe):
+    blocks = find_blocks(tiny)
+    measured = _shown("Importance").measure(tiny, blocks, probe, 8, None)
+    assert all(list(scores) == list(blocks) and min(scores.values()) > 0 for scores in measured.scores.values())
+
+
+def test_the_router_that_the_readme_shows_is_sharper_than_the_learned_one():
+    logits = torch.tensor([[0.0, 1.0, 2.0]])
+    gates = [made.gates(logits, SMoEConfig(), None, None)[1] for made in (_shown("Router"), router("softmax"))]
+    assert gates[0].sum() == pytest.approx(1) and gates[0].max() > gates[1].max()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from benchmarks import study
-from benchmarks.__main__ import COMMANDS
+from benchmarks.__main__ import COMMANDS, EXTRA, main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,3 +52,24 @@ def test_every_study_says_what_it_answers_and_answers_help():
     assert {"cost", "repeats", "shapes", "stability"} <= listed.keys() and all(listed.values())
     helped = python("benchmarks.study", "repeats", "--help")
     assert helped.returncode == 0 and "python -m benchmarks.study repeats" in helped.stdout
+
+
+def test_a_command_whose_extra_is_not_installed_says_how_to_install_it(monkeypatch, capsys):
+    def run_module(name, run_name):
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setattr("runpy.run_module", run_module)
+    missing = "lm_eval.api"
+    assert main(["run"]) == 2 and "pip install 'smoe-bench[bench]'" in capsys.readouterr().err
+    missing = "benchmarks.gone"
+    with pytest.raises(ModuleNotFoundError):
+        main(["run"])
+
+
+def test_what_the_extra_brings_is_known_by_the_name_of_its_import():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    core = {re.split("[>=<]", name)[0] for name in extras["dependencies"]}
+    extra = [*extras["optional-dependencies"]["bench"], *extras["optional-dependencies"]["report"]]
+    brought = {re.split("[>=<]", name)[0] for name in extra}
+    wanted = {name.lower().replace("-", "_").replace("pyyaml", "yaml") for name in brought - core if "[" not in name}
+    assert set(EXTRA) == wanted

@@ -15,6 +15,7 @@ from reports import frame
 from reports.__main__ import app
 from results.pack import write_pack
 from results.store import RECORDS, Store
+from results.table import inert
 
 
 @pytest.fixture(scope="module")
@@ -153,5 +154,5 @@ def test_csv_has_whole_numbers_without_a_point_and_six_digits_where_asked():
 
 @pytest.mark.parametrize("text", ["=1+1", "@x", "+cmd", "-cmd", " =1", "\t=1"])
 def test_a_cell_that_a_spreadsheet_would_run_is_inert(text):
-    assert frame.inert(text) == f"'{text}" and frame.inert("-1.5") == "-1.5"
+    assert inert(text) == f"'{text}" and inert("-1.5") == "-1.5"
     assert frame.csv_text(pd.DataFrame({text: [text]})).count("'") == 2

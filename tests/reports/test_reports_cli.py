@@ -6,6 +6,7 @@ import ast
 import csv
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -297,6 +298,19 @@ def test_the_smallest_training_size_is_the_readme_table(tmp_path):
 def test_power_prints_documents_and_seeds():
     result = run("power", "--difference", 0.5)
     assert result.exit_code == 0 and "47,086 documents" in result.output and "41 seeds" in result.output
+
+
+@pytest.mark.parametrize(("seeds", "needed"), [((0, 1), True), ((0,), False)])
+def test_power_of_records_says_what_each_measure_could_show_and_what_its_margin_needs(seeds, needed, tmp_path):
+    for record in make_run(["lora", "molora"], seeds, layers=1):
+        Store(tmp_path).save(record)
+    shown = run("power", "--records", tmp_path).output
+    found, _, plan = shown.partition("Documents that a difference of the margin needs")
+    assert "Accuracy" in found and "Loss before training" in found and bool(plan) is needed
+    if needed:
+        (line,) = (line for line in plan.splitlines() if "Accuracy" in line)
+        two, _, _, ten = (math.inf if w == "never" else int(w.replace(",", "")) for w in line.split()[-4:])
+        assert line.split()[3] == "1.5" and ten <= two
 
 
 def test_reports_import_neither_torch_nor_what_runs_jobs():

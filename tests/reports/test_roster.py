@@ -21,6 +21,13 @@ def test_methods_have_looks_of_their_own_and_an_unlisted_one_gets_a_steady_one()
     assert roster.rank("something-new") > roster.rank(roster.names()[-1])
 
 
+def test_no_two_of_one_colour_are_both_round():
+    every = roster.names()
+    seen = [roster.look(name) for name in every[: every.index("lora-own") + 1]]
+    round_ones = [look["color"] for look in seen if look["marker"] in ("o", "8", "h", "H")]  # alike at a small size
+    assert len(set(round_ones)) == len(round_ones) > 3
+
+
 def test_roles_name_references_controls_and_variants():
     assert roster.names("reference") == ("lora", "molora", "lora-own")
     assert roster.controls() == {

@@ -43,6 +43,12 @@ def test_a_row_has_every_task_s_score_and_the_losses_in_the_order_of_the_tasks(r
     assert row.facts["adapters"] == {r.spec.task: r.facts for r in adapters}
 
 
+def test_a_row_of_which_others_measured_a_part_is_contributed(record):
+    first, *rest = per_task(record)
+    assert not joined([first, *rest])[0].contributed
+    assert joined([first, replace(rest[0], contributed=True), *rest[1:]])[0].contributed
+
+
 def test_seconds_and_tokens_add_up_and_peaks_do_not(record):
     adapters = per_task(record)
     (row,) = joined(adapters)

@@ -63,6 +63,13 @@ def test_the_index_names_every_record(packed):
     assert all(len(row["digest"]) == 16 and row["schema"] == "2" for row in rows)
 
 
+def test_a_spreadsheet_runs_no_cell_of_the_index(tmp_path):
+    path = Store(tmp_path).save(make_record("lora", layers=1, model="=HYPERLINK(1)"))
+    index = write_pack({path.stem: json.loads(path.read_text())}, tmp_path / "x.jsonl.xz")
+    (row,) = csv.DictReader(index.read_text().splitlines())
+    assert row["model"] == "'=HYPERLINK(1)" and row["seed"] == "0"
+
+
 def test_the_same_records_make_the_same_bytes_and_schema_1_stays_as_it_was(tmp_path):
     bodies = {f.stem: json.loads(f.read_text()) for f in FIXTURES.glob("*.json")}
     for name in ("a", "b"):

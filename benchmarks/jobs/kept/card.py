@@ -20,6 +20,7 @@ from benchmarks.models.attention import EAGER, SDPA
 from benchmarks.models.load import EMBEDDED, RANDOM, TINY
 from results import Record, RunSpec
 from results.store import render
+from results.table import Table, escape_markdown, markdown
 from results.tuning import HELD_OUT
 
 LM_EVAL = "import smoe; from lm_eval.__main__ import cli_evaluate; cli_evaluate()"
@@ -66,28 +67,28 @@ def card(record: Record, lines: Mapping[str, list[int]]) -> str:
     """Write the model card: what it is, how it is loaded, its scores, and how they are had again."""
     spec, base = record.spec, base_of(record.spec)
     facts = {
-        "record": f"`{record.key}` ({RECORD} beside this file)",
-        "base": f"`{spec.model}`" + (f", content {spec.model_content}" if spec.model_content else ""),
-        "method": f"`{spec.method}`, "
-        + ", ".join(f"{k}={_short(v)}" for k, v in spec.hyperparameters.items() if k != "target_modules"),
-        "trained on": f"{', '.join(spec.trained_tasks)}; "
+        "record": f"{_code(record.key)} ({RECORD} beside this file)",
+        "base": _code(spec.model) + (f", content {spec.model_content}" if spec.model_content else ""),
+        "method": f"{_code(spec.method)}, "
+        + escape_markdown(
+            ", ".join(f"{k}={_short(v)}" for k, v in spec.hyperparameters.items() if k != "target_modules")
+        ),
+        "trained on": f"{escape_markdown(', '.join(spec.trained_tasks))}; "
         + f"{sum(record.data[t].get('train_documents', 0) for t in spec.trained_tasks):,} documents, "
         + f"{spec.epochs:g} epochs, peak rate {spec.learning_rate:g}, seed {spec.seed}",
         "scored": f"weights in {spec.dtype}, {precision(spec)['attn_implementation']} attention, log-softmax in "
         + f"float32, {spec.evaluation_batch_size} requests at once, on {spec.device} by {record.scorer}",
     }
-    rows = [
-        f"| {task} | {score.metric} | {score.value:.4f} | {score.count} |"
-        for task, score in (record.scores or {}).items()
-    ]
+    rows = [(task, s.metric, f"{s.value:.4f}", str(s.count)) for task, s in (record.scores or {}).items()]
+    scores = Table("", ("task", "metric", "value", "documents"), tuple(rows), frozenset({0, 1}))
     return "\n".join(
         [
             "---",
             "library_name: peft",
             f"base_model: {json.dumps(spec.model)}",
-            f"tags: [{spec.method}, peft]",
+            f"tags: [{json.dumps(spec.method)}, peft]",
             "---",
-            f"# {spec.method} on {spec.model_name}, seed {spec.seed}",
+            f"# {escape_markdown(f'{spec.method} on {spec.model_name}, seed {spec.seed}')}",
             "",
             *(f"- {name}: {value}" for name, value in facts.items()),
             "",
@@ -105,10 +106,7 @@ def card(record: Record, lines: Mapping[str, list[int]]) -> str:
             'model = PeftModel.from_pretrained(model, "ADAPTER").eval()  # the folder of this file',
             "```",
             "",
-            "| task | metric | value | documents |",
-            "| :--- | :--- | ---: | ---: |",
-            *rows,
-            "",
+            markdown(scores),
             *_again(record, lines),
             "",
         ]
@@ -134,8 +132,9 @@ def _again(record: Record, lines: Mapping[str, list[int]]) -> list[str]:
         return ["The base has random weights that `benchmarks.models.load` makes: nothing else can load it."]
     if others := [task for task in spec.trained_tasks if task not in lines]:
         notes.append(
-            f"Of {', '.join(others)} this run evaluated documents of source `{spec.source}`, in an order of its own: "
-            "lm-eval's own command reads the full public splits, and its scores differ as those documents do."
+            f"Of {escape_markdown(', '.join(others))} this run evaluated documents of source {_code(spec.source)}, in "
+            "an order of its own: lm-eval's own command reads the full public splits, and its scores differ as those "
+            "documents do."
         )
     if lines and spec.protocol == "loglik":
         own = tasks.own_tasks()
@@ -155,6 +154,11 @@ def _again(record: Record, lines: Mapping[str, list[int]]) -> list[str]:
             "```",
         ]
     return notes
+
+
+def _code(text: str) -> str:
+    """Make a span of code, which a backtick would end."""
+    return f"`{' '.join(text.split()).replace('`', chr(39))}`"
 
 
 def _short(value: Any) -> str:

@@ -109,10 +109,11 @@ function makeScale(values, from, to, log) {
 }
 
 /* Points on the Pareto front of accuracy against a cost, by the rule of the figures (reports/figures/tradeoff.py): those
-   that the verdicts tell apart from every cheaper one; of equal costs the most accurate may enter. */
+   that the verdicts tell apart from every cheaper one; costs within a declared share are one cost, of which the most
+   accurate may enter. */
 function paretoFront(placed, cost) {
   const sign = cost.direction === "lower" ? 1 : -1;
-  const cheaper = (a, b) => sign * a.x < sign * b.x;
+  const cheaper = (a, b) => sign * (b.x - a.x) > data.same * Math.min(Math.abs(a.x), Math.abs(b.x));
   const enters = (p) => placed.every((o) =>
     cheaper(o, p) ? p.point.outdone.includes(o.point.label) : cheaper(p, o) || o.y <= p.y);
   return placed.filter(enters).sort((a, b) => sign * (a.x - b.x));
@@ -243,7 +244,7 @@ function makePlot(group) {
     area.replaceChildren(svg, legend, tip);
     const bars = [x, y].some((metric) => metric.name === "macro_accuracy") ? " Bars: 95% intervals over documents." : "";
     const named = front.map((p) => p.point.label).join(", ");
-    const rule = front.length ? `Pareto front, the methods that are more accurate than every cheaper one beyond chance (verdicts at 5%): ${named}.` : "";
+    const rule = front.length ? `Pareto front, of costs within ${100 * data.same}% the most accurate method where it beats every cheaper one beyond chance (verdicts at 5%): ${named}.` : "";
     caption.textContent = rule + bars
       + (left.length ? ` Not drawn${log ? " (not measured, or 0 on a logarithmic axis)" : " (not measured)"}: ${left.join(", ")}.` : "");
   }

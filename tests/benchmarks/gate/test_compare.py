@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import random
+import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt  # comes with rich
 from synthetic_records import TASKS, make_failed, make_run
 from typer.testing import CliRunner
 
@@ -563,6 +566,17 @@ def test_nothing_is_printed_as_minus_zero(command):
     new = [costing(r, "train", peak_resident_bytes=1 - 1e-7, wall_seconds=1 - 1e-9) for r in run()]
     result = command(run(), new, "--all")
     assert "+0.00%" in result.stdout and "-0.00" not in result.stdout
+
+
+@pytest.mark.parametrize("text", ["<img src=x onerror=alert(1)>", "[click](javascript:alert(1))", "</details><script>"])
+def test_the_markdown_shows_what_a_record_says_and_does_nothing(command, tmp_path, text):
+    failed = replace(make_failed("molora", error=text), spec=run()[2].spec)
+    file = tmp_path / "gate.md"
+    for new, status in ((changed(run(), "molora", lambda r: failed), 1), (run(env={"cpu_model": text}), 2)):
+        assert command(run(), new, "--markdown", str(file)).exit_code == status
+        shown = MarkdownIt("commonmark", {"html": True}).enable("table").render(file.read_text())
+        assert html.escape(text) in shown and not re.search("<(img|script|a)", shown)
+        assert shown.count("</details>") == shown.count("<details>")
 
 
 def test_markdown_is_safe_for_a_name_with_a_pipe():

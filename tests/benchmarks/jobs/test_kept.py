@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 import transformers as tf
 from families import config
+from markdown_it import MarkdownIt  # comes with rich
 from peft import PeftModel
+from synthetic_records import make_record
 from tokenisers import tokeniser
 from typer.testing import CliRunner
 
@@ -154,3 +157,13 @@ def test_a_job_without_an_adapter_leaves_nothing_and_says_so(place):
     assert not folder.exists() and not list((place / "out" / places.FOLDER).glob(".*"))
     told = CliRunner().invoke(adapter.app, [record.key, "--out", str(place / "out")])
     assert told.exit_code == 2 and "frozen has no adapter" in told.stderr
+
+
+@pytest.mark.parametrize("text", ["<img src=x onerror=alert(1)>", "[click](javascript:alert(1))", "a|b `c` <b>"])
+def test_the_card_shows_names_as_text(text):
+    record = make_record("lora", layers=1, count=2, model=f"org/{text}", tasks=(text,))
+    record = dataclasses.replace(
+        record, data={text: {}}, spec=dataclasses.replace(record.spec, method=text, source=text)
+    )
+    shown = MarkdownIt("commonmark", {"html": True}).enable("table").render(card.card(record, {}).split("---\n", 2)[2])
+    assert not re.search("<(img|a|b)[ >]", shown) and shown.count("<th ") + shown.count("<th>") == 4

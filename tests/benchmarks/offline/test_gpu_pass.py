@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from benchmarks import run
 from benchmarks.jobs import session
-from benchmarks.offline import gpu_pass
+from benchmarks.offline import gpu_pass, gpu_summary
 from benchmarks.offline.gpu_pass import Step, app
 from benchmarks.studies import shapes
 
@@ -225,3 +225,8 @@ def test_what_runs_out_of_memory_at_the_shapes_is_a_row(monkeypatch):
     found = shapes.measured(shapes.REHEARSAL.models[0], method, shapes.REHEARSAL, "cpu")
     assert found["steps"]["1"] == {"wall_seconds": 1.0}
     assert found["steps"]["2"]["error"].startswith("OutOfMemoryError: CUDA out of memory") and found["error"] is None
+
+
+def test_an_error_message_is_text_in_the_page():
+    entry = {"model": "m", "method": "lora", "trainable_params": 1, "error": "<img src=x> | [a](b)", "steps": {}}
+    assert r"&lt;img src=x&gt; \| [a\](b)" in gpu_summary._shapes([entry])

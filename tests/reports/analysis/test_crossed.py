@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reports.analysis import simulate
-from reports.analysis.crossed import Estimate, against, components, pooled_seeds
-from reports.analysis.stats import macro_standard_error, standard_error
+from reports.analysis.crossed import Estimate, Spread, against, components, pooled_seeds
+from reports.analysis.stats import macro_standard_error, minimum_detectable, standard_error
 
 
 def noise(seed=0, methods=3, seeds=3, documents=(20, 30)):
@@ -93,6 +93,17 @@ def test_components_are_those_of_a_two_way_layout():
     _, (of_documents, of_both) = components(differences)
     assert of_both.mean() == pytest.approx(4 / 120, rel=0.05)
     assert of_documents.mean() == pytest.approx(4 / 120, rel=0.05)
+
+
+def test_the_parts_of_a_variance_say_what_other_documents_and_seeds_leave():
+    pair = against(noise(documents=(400, 400)), 0)[1]
+    assert pair.spread.variance(800, 3) == pytest.approx(pair.method.stderr**2)
+    assert pair.spread.both == pytest.approx(2 / 12, rel=0.1) and pair.spread.document < 0.02  # uniform, anew each seed
+    needed = pair.spread.documents_needed(0.05, seeds=5, tests=3)
+    found = minimum_detectable(math.sqrt(pair.spread.variance(needed, 5)), tests=3)
+    assert found == pytest.approx(0.05, rel=1e-3) and pair.spread.documents_needed(0.05, seeds=3, tests=3) > needed
+    assert Spread(document=1.0, both=0.0, seed=0.01).documents_needed(0.1, seeds=2) is None
+    assert against(noise(seeds=1), 0)[1].spread is None
 
 
 def test_what_is_simulated_is_the_test_that_the_reports_use():

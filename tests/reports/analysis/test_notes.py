@@ -6,11 +6,12 @@ import dataclasses
 import math
 
 import pytest
-from synthetic_records import make_record
+from synthetic_records import make_record, make_run
 
 from reports.analysis.groups import make_groups
 from reports.analysis.notes import learned_note
 from reports.analysis.wording import EMBEDDED, data_source
+from reports.render.write import draw
 
 
 def learner(method, bits, first_step=1.0):
@@ -51,6 +52,18 @@ def test_a_first_step_a_tenth_of_the_references_is_named_with_its_length():
 def test_nothing_is_said_without_a_frozen_row_or_log_likelihoods():
     assert note(learner("lora", 1.5), learner("molora", 1.6)) == ""
     assert note(make_record("frozen"), make_record("lora")) == ""
+
+
+def test_what_others_contributed_is_named_in_tables_on_the_page_and_in_the_list_of_records(tmp_path):
+    made = [*make_run(["lora", "molora"], (0, 1), layers=1), make_record("dora", layers=1)]
+    records = [dataclasses.replace(r, contributed=r.spec.method == "dora" or r.key == made[1].key) for r in made]
+    groups = make_groups(records)
+    draw(groups, tmp_path, images=())
+    for text in ((tmp_path / "index.html").read_text(), (tmp_path / groups[0].name / "main.md").read_text()):
+        assert "Contributed by others, checked and not repeated here: lora (seeds 1) and dora." in text
+        assert text.count("done, contributed") == 2
+    draw(make_groups(made), tmp_path, images=())
+    assert "ontributed" not in (tmp_path / groups[0].name / "main.md").read_text()
 
 
 def test_documents_are_called_yours_the_embedded_split_or_both_and_public_ones_need_no_word():

@@ -84,6 +84,14 @@ def test_the_command_writes_the_page_the_numbers_and_a_figure(records, tmp_path)
     assert stale.exit_code == 1 and "serving.csv: differs" in stale.stdout
 
 
+def test_a_name_in_brackets_is_no_markup_of_the_terminal(records, tmp_path):
+    odd = replace(records[0], spec=replace(records[0].spec, model="random:[/b]"))
+    assert odd.facts["serving"]["mergeable"] is False
+    Store(tmp_path / "records").save(odd)
+    asked = ["serving", "--records", str(tmp_path / "records"), "--out", str(tmp_path / "out"), "--no-images"]
+    assert "random:[/b]: a router cannot be merged" in CliRunner().invoke(app, asked, catch_exceptions=False).output
+
+
 def test_no_record_and_records_of_two_machines_are_refused(records, tmp_path):
     empty = CliRunner().invoke(app, ["serving", "--records", str(tmp_path / "none")])
     assert empty.exit_code == 2 and "python -m benchmarks.run --suite serving" in empty.stderr

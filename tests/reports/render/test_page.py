@@ -22,7 +22,7 @@ from reports.__main__ import app
 from reports.analysis.answer import answer
 from reports.analysis.groups import make_groups
 from reports.figures.canvas import marker_path
-from reports.figures.tradeoff import trade_off_rows
+from reports.figures.tradeoff import front, trade_off_rows
 from reports.render.page import page
 from reports.render.titles import brief_titles, by_information, distinct_titles, documents, training_shows
 from reports.render.verdicts import WIDE, drawn_intervals, verdict_tables
@@ -186,6 +186,16 @@ def test_the_page_opens_with_the_comparison_that_says_most_and_names_none_twice(
     assert [name for name, _ in links] == [g.name for g in by_information(groups)]
     assert len({title for _, title in links}) == 2 and all(len(title) < 80 for _, title in links)
     assert "smollm2" not in links[0][1]  # what all share does not tell them apart
+
+
+def test_words_of_the_title_and_methods_are_explained_before_the_answer():
+    methods = ["frozen", "lora", "lora-smoe", "random-experts", "lora-own"]
+    text = page(make_groups(make_run(methods, layers=1, match="params", suite_version="2")), {})
+    head = text[text.index("<h2>") : text.index('class="verdict"')]
+    for word in ("version 2", "loglik protocol", "matched on params", *methods):
+        assert f"<dt>{word}</dt> <dd>" in head, word
+    assert "molora" not in head  # not in this comparison
+    assert all(entry.about for entry in roster.METHODS if entry.in_readme or entry.role == "reference")
 
 
 def test_equal_titles_are_told_apart_by_what_split_the_groups():
@@ -400,6 +410,18 @@ def test_the_plot_draws_any_two_metrics_with_its_front_and_intervals(opened):
     opened.execute_script("arguments[0].focus()", mark)
     assert _find(opened, ".tip").is_displayed() and "Time:" in _find(opened, ".tip").text
     assert "tokens/second" in mark.get_attribute("aria-label")
+
+
+def test_the_front_of_the_plot_is_that_of_the_figures(opened):
+    costs = {"a": 100.0, "b": 104.0, "c": 108.0, "d": 200.0, "e": 0.0}
+    accuracies = {"a": 0.50, "b": 0.52, "c": 0.51, "d": 0.60, "e": 0.40}
+    for outdone in ({"a": "e", "b": "ae", "c": "ae", "d": "abce"}, {"b": "e", "c": "e", "d": "abc"}, {}):
+        told = {name: [*outdone.get(name, "")] for name in costs}
+        points = [
+            {"point": {"label": name, "outdone": told[name]}, "x": costs[name], "y": accuracies[name]} for name in costs
+        ]
+        script = "return paretoFront(arguments[0], {direction: 'lower'}).map((p) => p.point.label)"
+        assert opened.execute_script(script, points) == front(costs, accuracies, told)
 
 
 def test_a_phone_scrolls_tables_and_never_the_page(opened):
