@@ -36,6 +36,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 FLAGS = {
     "learning_rate": ("--learning-rate", "--lr"),
     "compiled": ("--compile",),
+    "gradient_checkpointing": ("--gradient-checkpointing",),
     "trust_remote_code": ("--trust-remote-code",),
 }
 RENAMED = {

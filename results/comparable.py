@@ -28,6 +28,7 @@ AGREED = (
 )  # fmt: skip
 TRAINED = (
     "task_shares", "epochs", "batch_size", "micro_batch", "max_length", "weight_decay", "warmup_fraction",
+    "gradient_checkpointing",
 )  # fmt: skip
 # How a model is loaded; which part of a row this is (results/adapters.py); what is evaluated beside the scores.
 UNCOMPARED = ("trust_remote_code", "task", "probe_router")

@@ -85,6 +85,7 @@ class RunSpec:
     # The one of `tasks` that this job's adapter is trained and scored on, where each has its own; None: all of them.
     # Which documents those are is decided over all the tasks; results/adapters.py makes one row of the jobs.
     task: str | None = None
+    gradient_checkpointing: bool = False  # whether training keeps layers' inputs alone and computes the rest again
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", home_relative(self.model))

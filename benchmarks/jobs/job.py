@@ -24,7 +24,7 @@ from benchmarks.jobs.first_step import first_step
 from benchmarks.jobs.forward import forward
 from benchmarks.jobs.meter import Phases
 from benchmarks.jobs.serving import serve
-from benchmarks.jobs.train import train
+from benchmarks.jobs.train import checkpointed, train
 from benchmarks.jobs.variants import router_variants
 from benchmarks.models import identity
 from benchmarks.models import load as models
@@ -149,18 +149,19 @@ def trained(
 ) -> tuple[list[float], int]:
     """Train the attached model in place on all examples together; returns the losses and the tokens."""
     together = _together(examples)
-    return train(
-        model,
-        method,
-        batches.stream(together, spec.batch_size, spec.micro_batch, spec.epochs, spec.seed, tokenizer.pad_token_id),
-        total_steps=batches.num_optimizer_steps(len(together), spec.batch_size, spec.epochs),
-        learning_rate=spec.learning_rate,
-        warmup_fraction=spec.warmup_fraction,
-        weight_decay=spec.weight_decay,
-        seed=spec.seed,
-        compiled=spec.compiled,
-        progress=partial(progress, "train"),
-    )
+    with checkpointed(model) if spec.gradient_checkpointing else contextlib.nullcontext():
+        return train(
+            model,
+            method,
+            batches.stream(together, spec.batch_size, spec.micro_batch, spec.epochs, spec.seed, tokenizer.pad_token_id),
+            total_steps=batches.num_optimizer_steps(len(together), spec.batch_size, spec.epochs),
+            learning_rate=spec.learning_rate,
+            warmup_fraction=spec.warmup_fraction,
+            weight_decay=spec.weight_decay,
+            seed=spec.seed,
+            compiled=spec.compiled,
+            progress=partial(progress, "train"),
+        )
 
 
 def _together(examples: Mapping[str, list[Example]]) -> list[Example]:

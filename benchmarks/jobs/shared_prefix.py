@@ -164,7 +164,7 @@ class Scorer:
             by_row.setdefault(target.row, []).append(number)
         order: list[int] = []  # of the requests as they are asked
         parts = []
-        for together in self._batches(rows):
+        for together in self.batches(rows):
             batch = [rows[r] for r in together]
             width = max(row.width for row in batch)
             columns: list[int] = []
@@ -187,7 +187,8 @@ class Scorer:
         ]
         return [answer for _, answer in sorted(zip(order, answers, strict=True))]
 
-    def _batches(self, rows: Sequence[Row]) -> Iterator[list[int]]:
+    def batches(self, rows: Sequence[Row]) -> Iterator[list[int]]:
+        """Yield the rows that go through the model together, by number: the longest first, within the budget."""
         batch: list[int] = []
         for r in sorted(range(len(rows)), key=lambda r: -rows[r].width):
             if batch and (len(batch) + 1) * rows[batch[0]].width > self.budget:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from accelerate.utils import set_seed
 
 from baselines.method import Method
 from benchmarks.data.batches import Batch, Step
-from smoe.gradients import accepted_names
+from smoe.gradients import accepted_names, innermost
 
 CLIP = 1.0  # largest norm of the gradient over all trained parameters
 HALF_SCALE = 1024  # of the loss where weights are float16: small gradients would be 0; a power of two rounds nothing
@@ -117,6 +118,21 @@ def train(
     watch.check_weights(parameters)
     model.eval()
     return losses, tokens
+
+
+@contextmanager
+def checkpointed(model: torch.nn.Module) -> Iterator[None]:
+    """Train meanwhile with the inputs of layers kept alone: what is in a layer is computed again for its gradients.
+
+    Losses and gradients are those of training without, dropout and what routers add to the loss included. Raises
+    ValueError where the model's architecture has no such thing.
+    """
+    core = innermost(model)
+    core.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        yield
+    finally:
+        core.gradient_checkpointing_disable()
 
 
 def rate(warmup_steps: int, total_steps: int, step: int) -> float:

@@ -15,6 +15,7 @@ from results.record import PHASES
 
 SAME = (  # without these in common, seconds of one job say nothing of another's
     "model", "device", "dtype", "protocol", "scorer", "compiled", "malloc", "quantize", "max_length", "micro_batch",
+    "gradient_checkpointing",
 )  # fmt: skip
 
 

@@ -107,6 +107,10 @@ class Request:
         Field(description="mapped: peak memory repeats within 1%, at up to twice the time. CPU only."),
     ] = "heap"
     compiled: Annotated[bool, Field(description="Train through torch.compile; the first steps compile.")] = False
+    gradient_checkpointing: Annotated[
+        bool,
+        Field(description="Train with less memory and more time: layers are computed again for their gradients."),
+    ] = False
     probe_router: Annotated[
         bool, Field(description="Evaluate trained routers twice more: gates shuffled over tokens, and uniform.")
     ] = False

@@ -195,6 +195,11 @@ def _methods(request: Request, tasks: Sequence[str]) -> list[Method]:
     def skeleton() -> torch.nn.Module:
         return models.skeleton(str(request.model), request.trust_remote_code)
 
+    if request.gradient_checkpointing and not skeleton().supports_gradient_checkpointing:
+        raise ValueError(
+            f"model {request.model!r} has no gradient checkpointing: leave --gradient-checkpointing out, "
+            "or take less memory by --micro-batch 1"
+        )
     targets = blocks.parse_targets(request.target_modules)
     if request.match != "none":
         methods = match.sized_for(methods, str(request.match), skeleton(), targets)

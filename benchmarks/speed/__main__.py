@@ -20,6 +20,7 @@ from benchmarks.speed.ratios import Ratio, table
 from benchmarks.speed.setting import Setting
 from benchmarks.speed.subjects import SUBJECTS
 from results.names import pick
+from results.table import Table, terminal_table
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -41,12 +42,15 @@ def main(
     with refusals():
         check(setting, names)
     rows: list[Ratio] = []
-    for subject_rows in measured(setting, names):
+    tables: list[Table] = []
+    for subject_rows, subject_tables in measured(setting, names):
         rows += subject_rows
+        tables += subject_tables
         if out:
-            record.write(out, rows, setting)  # a node may be taken away before the next one is done
-    wide = Console().width if Console().is_terminal else 200
-    Console(width=wide).print(table(rows))
+            record.write(out, rows, setting, tables)  # a node may be taken away before the next one is done
+    console = Console(width=Console().width if Console().is_terminal else 200)
+    for shown in (table(rows), *(terminal_table(t, boxed=True) for t in tables)):
+        console.print(shown)
     if out and rows:
         typer.echo(f"written: {out / 'speed.json'}, {out / 'speed.md'}")
 
@@ -63,7 +67,7 @@ def check(setting: Setting, names: Sequence[str]) -> None:
         raise ValueError(f"effort {setting.effort} must be a number above 0")
 
 
-def measured(setting: Setting, names: list[str]) -> Iterator[list[Ratio]]:
+def measured(setting: Setting, names: list[str]) -> Iterator[tuple[list[Ratio], list[Table]]]:
     """Measure the comparisons of those names in turn; one that fails on the device is named and left out."""
     for name in names:
         typer.echo(f"{name} ...", err=True)
@@ -71,7 +75,7 @@ def measured(setting: Setting, names: list[str]) -> Iterator[list[Ratio]]:
             subject = SUBJECTS[name](setting)
             for _ in range(subject.rounds):
                 subject.round()
-            yield subject.rows()
+            yield subject.rows(), subject.tables()
         except RuntimeError as error:  # out of memory, or whatever else a device says
             typer.echo(f"{name}: {type(error).__name__}: {error}", err=True)
 

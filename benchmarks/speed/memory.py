@@ -36,16 +36,25 @@ def peaks(setting: Setting, which: Sequence[str] = WHAT) -> dict[str, tuple[int,
 
 def measured(setting: Setting, inputs: Mapping[str, Any], which: Sequence[str]) -> dict[str, tuple[int, int]]:
     """(peak bytes, those above the loaded model) of each of `which` on the inputs."""
+    told = in_processes("benchmarks.speed.memory", setting, inputs, which)
+    return {what: (peak, above) for what, (peak, above) in told.items()}
+
+
+def in_processes(module: str, setting: Setting, inputs: Mapping[str, Any], which: Sequence[str]) -> dict[str, Any]:
+    """Run `python -m MODULE WHAT FILE` for each of `which` in turn; returns the JSON that each prints last.
+
+    The file holds the inputs and what of the setting tells the model.
+    """
     inputs = {**inputs, "model": setting.model, "dtype": setting.dtype, "device": setting.device}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "inputs.pt"
         torch.save(inputs, file)
-        command = [sys.executable, "-m", "benchmarks.speed.memory"]
+        command = [sys.executable, "-m", module]
         processes = {
             what: subprocess.run([*command, what, str(file)], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
             for what in which
         }
-    return {what: tuple(json.loads(done.stdout.splitlines()[-1])) for what, done in processes.items()}
+    return {what: json.loads(done.stdout.splitlines()[-1]) for what, done in processes.items()}
 
 
 def peak(what: str, file: str) -> tuple[int, int]:

@@ -81,7 +81,8 @@ class SideBySide:
 
     def __call__(self) -> None:
         order = list(self.competitors)
-        for name in order if len(self.seconds[order[0]]) % 2 == 0 else reversed(order):
+        turned = any(len(seconds) % 2 for seconds in self.seconds.values())
+        for name in reversed(order) if turned else order:
             self._synchronise()
             start = time.perf_counter()
             self.competitors[name]()
@@ -102,11 +103,12 @@ class SideBySide:
 
 @dataclass(frozen=True)
 class Subject:
-    """A comparison ready to be measured: call `round` so many times, then ask for the `rows`."""
+    """A comparison ready to be measured: call `round` so many times, then ask for the `rows`, then for the `tables`."""
 
     round: SideBySide
     rounds: int
     rows: Callable[[], list[Ratio]]
+    tables: Callable[[], list[Table]] = list  # further figures behind the ratios
 
 
 HEADINGS = ("ratio", "value", "middle half", "target", "", "detail")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -16,6 +16,7 @@ from baselines.method import Method
 from baselines.methods.lora import Lora
 from baselines.methods.lora_smoe import LoraSMoE
 from baselines.sizes import nearest_rank, own_shapes
+from benchmarks import registry
 from benchmarks.data import batches
 from benchmarks.data.examples import Example
 from benchmarks.data.training import training_data
@@ -26,10 +27,11 @@ from benchmarks.models.load import EMBEDDED, TINY, load_tokenizer, skeleton
 from benchmarks.models.load import load as load_model
 from benchmarks.plan import match
 from benchmarks.plan.request import Request
-from benchmarks.plan.resolve import resolve
+from benchmarks.plan.resolve import MICRO_BATCH, resolve
 from results.spec import LM_EVAL, SHARED_PREFIX
 from smoe import Probe, block_params
 
+TRAINED = ("lora", "lora-own", "molora", "lora-smoe", "adalora")  # what a default run trains, and LoRA in our layer
 SCORERS = (LM_EVAL, SHARED_PREFIX)
 EVALUATED = 16  # documents a task, half of what `--profile small` asks
 
@@ -87,6 +89,39 @@ class Setting:
         return [(batch, int(batch["attention_mask"].sum())) for batch in chosen]
 
     @cached_property
+    def default_steps(self) -> list[batches.Step]:
+        """The steps of a default run, each cut into micro-batches as there."""
+        tiny: dict[str, Any] = dict(suite="cost", train_documents=8) if self.model == TINY else {}
+        asked: dict[str, Any] = dict(methods="lora", dtype=self.dtype, device=self.device, model=self.model)
+        (spec,) = resolve(Request(**asked, **tiny))
+        data = self.examples if self.model == TINY else training_data(spec, self.tokenizer, {})[1]
+        every = [example for task_examples in data.values() for example in task_examples]
+        micro_batch = MICRO_BATCH if self.model == TINY else spec.micro_batch
+        return list(batches.stream(every, spec.batch_size, micro_batch, spec.epochs, spec.seed, 0))
+
+    @property
+    def heaviest_step(self) -> batches.Step:
+        """The one with the micro-batch of most tokens, its width counting twice as it does in attention."""
+
+        def weight(batch: batches.Batch) -> int:
+            rows, width = batch["input_ids"].shape
+            return rows * width * width
+
+        return max(self.default_steps, key=lambda step: max(map(weight, step[0])))
+
+    @property
+    def middle_step(self) -> batches.Step:
+        """The one with the median of tokens."""
+        return sorted(self.default_steps, key=lambda step: step[1])[len(self.default_steps) // 2]
+
+    @cached_property
+    def some_requests(self) -> list[shared_prefix.Request]:
+        """Those of every eighth document."""
+        documents = list(dict.fromkeys(tuple(context) for context, _ in self.requests))
+        chosen = set(documents[::8])
+        return [request for request in self.requests if tuple(request[0]) in chosen]
+
+    @cached_property
     def requests(self) -> list[shared_prefix.Request]:
         """What a default run asks of a model: (context, continuation) in tokens, documents of every task."""
         if self.model == TINY:
@@ -141,8 +176,31 @@ def matched_lora(setting: Setting) -> Lora:
     return Lora(r=rank, alpha=2 * rank)
 
 
+def contestant(name: str, experts: Mapping[str, int]) -> Method:
+    """Return the method of that name at its defaults; LoRA-SMoE with its allocation given."""
+    return Allocated(experts=experts) if name == LoraSMoE.name else registry.method(name)()
+
+
 def steps(model: Any, method: Method, chosen: list[tuple[batches.Batch, int]], compiled: bool = False) -> None:
-    """Whole training steps on the batches, by the harness's own loop."""
+    """Whole training steps on the batches, each of which is a step."""
+    whole_steps(model, method, [([batch], tokens) for batch, tokens in chosen], compiled)
+
+
+def whole_steps(
+    model: Any,
+    method: Method,
+    chosen: Sequence[batches.Step],
+    compiled: bool = False,
+    progress: Callable[..., None] = lambda done, total, **facts: None,
+) -> None:
+    """Whole training steps, by the harness's own loop. progress: told after each, as there."""
     options = {"learning_rate": Lora.rate, "warmup_fraction": 0.1, "weight_decay": 0.0, "seed": 0}
-    whole = [([batch], tokens) for batch, tokens in chosen]
-    train(model, method, whole, total_steps=len(chosen), compiled=compiled, **options)  # type: ignore[arg-type]
+    train(
+        model,
+        method,
+        chosen,
+        total_steps=len(chosen),
+        compiled=compiled,
+        progress=progress,
+        **options,  # type: ignore[arg-type]
+    )

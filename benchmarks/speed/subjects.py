@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from benchmarks.speed import evaluation, jobs, layer, routers, scoring, serving, training
+from benchmarks.speed import evaluation, jobs, layer, routers, scoring, serving
 from benchmarks.speed.ratios import Subject
 from benchmarks.speed.setting import Setting
+from benchmarks.speed.step import compiled, parts, roofline, training
 
 SUBJECTS: Mapping[str, Callable[[Setting], Subject]] = {
     "layer": layer.prepare,
@@ -16,5 +17,8 @@ SUBJECTS: Mapping[str, Callable[[Setting], Subject]] = {
     "evaluation": evaluation.prepare,
     "jobs": jobs.prepare,
     "serving": serving.prepare,
+    "bytes": parts.prepare,
+    "roofline": roofline.prepare,
+    "compiled": compiled.prepare,
     "share": scoring.prepare_share,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -19,10 +20,11 @@ from baselines.importance.mola import SHAPES
 from baselines.methods.capacity import Mola
 from benchmarks import registry
 from benchmarks.jobs.job import adapter_bytes
-from benchmarks.jobs.train import train
+from benchmarks.jobs.train import checkpointed, train
 from benchmarks.models import load as models
 from benchmarks.plan.parse import MAIN, parse_methods
 from smoe import block_shapes, routers
+from smoe.gradients import innermost
 
 STEPS = 12
 # Where a contestant has such a field, a value that suits a hidden width of 32; everything else stays at its default.
@@ -62,9 +64,9 @@ def attach(name, base, probe, seed=0):
     return build(name).attach(base, probe, STEPS)
 
 
-def trained(name, model, batch, seed=0):
+def trained(name, model, batch, seed=0, steps=STEPS):
     return train(
-        model, build(name), [([batch], 60)] * STEPS, total_steps=STEPS, learning_rate=1e-2, warmup_fraction=0.0,
+        model, build(name), [([batch], 60)] * steps, total_steps=steps, learning_rate=1e-2, warmup_fraction=0.0,
         weight_decay=0.0, seed=seed,
     )[0]  # fmt: skip
 
@@ -103,6 +105,32 @@ def run(request, batch, probe, tmp_path_factory):
         originals=originals, trainable=trainable, first_gradient=first_gradient, losses=losses, facts=facts,
         saved_bytes=saved_bytes, folder=folder,
     )  # fmt: skip
+
+
+# Those whose routers add to the loss, share what they compute, or move with the steps; the others are slow.
+CHECKPOINTED = ("lora", "adalora", "lora-smoe", "molora", "mixlora", "loramoe", "ld-mole", "goat", "dmep", "full")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in CHECKPOINTED else [pytest.mark.slow])
+        for name in (*BUILT_IN, *VARIANTS)
+        if name != "frozen"
+    ],
+)
+def test_losses_with_gradient_checkpointing_are_those_without(name, batch, probe):
+    runs = []
+    for context in (lambda model: nullcontext(), checkpointed):
+        model = attach(name, models.load(models.TINY, "float32", "cpu")[0], probe)
+        passes = []
+        innermost(model).model.layers[0].self_attn.register_forward_hook(lambda *_, into=passes: into.append(1))
+        with context(model):
+            runs.append((trained(name, model, batch, steps=4), len(passes)))
+        assert not innermost(model).is_gradient_checkpointing
+    (plain, once), (again, twice) = runs
+    assert again == plain and plain[0] != plain[-1]
+    assert (once, twice) == (4, 8)
 
 
 def test_it_starts_equal_to_the_base_model(run):

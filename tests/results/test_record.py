@@ -91,10 +91,13 @@ def test_the_key_of_schema_2_hashes_its_own_words_and_whatever_changes_numbers()
     changes = [
         {"micro_batch": 4}, {"suite_version": "2"}, {"model_content": "ab"}, {"targets": ("q_proj",)},
         {"targets": "all-linear"}, {"malloc": "mapped"}, {"adapters": "per-task"}, {"adapters": "merged"},
+        {"gradient_checkpointing": True},
     ]  # fmt: skip
     keys = {dataclasses.replace(spec, **change).key for change in changes}
     assert len(keys | {spec.key}) == len(changes) + 1
     assert RunSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    earlier = {name: value for name, value in spec.to_json().items() if name != "gradient_checkpointing"}
+    assert RunSpec.from_json(earlier) == spec  # what was written before the field came
     fields = {f.name for f in dataclasses.fields(RunSpec)}
     assert not fields & {"processes", "jobs", "executor", "save_every", "keep_adapters", "tracker"}
 

@@ -14,8 +14,12 @@ from baselines.methods.lora import Lora
 from baselines.methods.molora import MoLora
 from benchmarks.data.batches import collate, micro_batches
 from benchmarks.data.examples import Example
+from benchmarks.jobs import job as jobs
 from benchmarks.jobs import train as loop
+from benchmarks.jobs.child import attempt
 from benchmarks.models import load as models
+from benchmarks.plan.request import Request
+from benchmarks.plan.resolve import resolve
 
 
 @pytest.fixture
@@ -257,6 +261,17 @@ def test_compiled_steps_train_as_plain_ones_for_batches_of_any_length(method, sa
         )  # fmt: skip
     assert compiled == [{"dynamic": True}]
     assert runs[1] == pytest.approx(runs[0], rel=1e-4) and runs[0][-1] != pytest.approx(runs[0][0], rel=1e-3)
+
+
+def test_a_job_trains_with_gradient_checkpointing_where_its_spec_asks_for_it(monkeypatch):
+    asked, used = {"suite": "cost", "model": "tiny", "methods": "lora", "train_documents": 8, "limit": 1}, []
+    checkpointed = jobs.checkpointed
+    monkeypatch.setattr(jobs, "checkpointed", lambda model: used.append(1) or checkpointed(model))
+    sizes = {"device": "cpu", "dtype": "float32", "max_length": 16, "batch_size": 4}
+    plain, again = (
+        attempt(resolve(Request(**asked, **sizes, gradient_checkpointing=asks))[0]) for asks in (False, True)
+    )
+    assert plain.error is None and again.losses == plain.losses and len(plain.losses) == 2 and used == [1]
 
 
 def test_a_model_without_trainable_parameters_is_not_touched(tiny):

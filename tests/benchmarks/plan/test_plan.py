@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import LlamaForCausalLM
 
 from benchmarks import registry
 from benchmarks.plan.parse import MAIN, parse_methods, parse_seeds
@@ -155,6 +156,15 @@ def test_a_spec_says_the_version_of_its_suite_and_how_a_step_goes_through_the_mo
     assert first(suite="cost", train_documents=8, limit=1).micro_batch == 8  # documents of one length need no padding
     with pytest.raises(ValueError, match="micro_batch 9 must be at most batch_size 8"):
         first(micro_batch=9)
+
+
+def test_gradient_checkpointing_is_of_the_key_only_where_it_is_asked_for(monkeypatch):
+    asked_for = {"model": "tiny", "methods": "lora", "device": "cpu"}
+    off, on = (resolve(Request(**asked_for, gradient_checkpointing=asks))[0] for asks in (False, True))
+    assert (off.gradient_checkpointing, on.gradient_checkpointing) == (False, True) and off.key != on.key
+    monkeypatch.setattr(LlamaForCausalLM, "supports_gradient_checkpointing", False)
+    with pytest.raises(ValueError, match="'tiny' has no gradient checkpointing: leave --gradient-checkpointing out"):
+        resolve(Request(**asked_for, gradient_checkpointing=True))
 
 
 @given(st.lists(st.integers(0, 999), min_size=1, unique=True))
