@@ -1,7 +1,7 @@
-"""Kills survived, inputs tried, repeats equal: `python tests/reliability.py` counts them and writes the table.
+"""Kills survived, inputs tried, repeats equal: `python tests/reliability.py` counts them.
 
 It runs the tests that count (the fixture `counted`), slow ones included, keeps the counts in
-results/records/reliability.json and brings the table of benchmarks/README.md up to date. Half an hour on two cores.
+results/scratch/reliability.json and prints them as a table. Half an hour on two cores.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-KEPT = ROOT / "results" / "records" / "reliability.json"
-README = ROOT / "benchmarks" / "README.md"
-MARKERS = ("<!-- reliability:begin -->\n", "<!-- reliability:end -->\n")
+KEPT = ROOT / "results" / "scratch" / "reliability.json"
 FILES = (
     "tests/benchmarks/jobs/test_crashes.py",
     "tests/benchmarks/jobs/test_determinism.py",
@@ -53,10 +51,6 @@ def table(body: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", made]) + "\n"
 
 
-def block(text: str) -> str:
-    return text[text.index(MARKERS[0]) + len(MARKERS[0]) : text.index(MARKERS[1])]
-
-
 def main() -> int:
     from results.environment import environment
     from results.files import write_whole
@@ -75,9 +69,7 @@ def main() -> int:
     about = environment()
     body = {"environment": {name: about[name] for name in ENVIRONMENT}, "counts": found}
     write_whole(KEPT, json.dumps(body, indent=1, ensure_ascii=False) + "\n")
-    text = README.read_text(encoding="utf-8")
-    write_whole(README, text.replace(block(text), table(body)))
-    print(f"{KEPT.relative_to(ROOT)}\n{README.relative_to(ROOT)}")
+    print(f"{table(body)}\n{KEPT.relative_to(ROOT)}")
     return 0
 
 

@@ -51,10 +51,11 @@ def output() -> str:
     wanted = {"suite": "commonsense", "suite_version": version, "train_documents": 320, "match": "none", "seed": 0}
     wanted["split"] = "evaluation"
     own = {"mean_experts": 4.0, "probe_documents": 8}
+    records = Store(RECORDS).all()
     keys = [
         record.key
         for method in MAIN
-        for record in Store(RECORDS).all()
+        for record in records
         if record.spec.method == method
         and all(getattr(record.spec, name) == value for name, value in wanted.items())
         and all({**record.spec.hyperparameters, **record.spec.to_json()}.get(n, v) in (v, None) for n, v in own.items())
