@@ -44,6 +44,7 @@ PADDED = {
     "evaluation": Target(name="evaluation: padding / tokens of a default run", bound=None),
 }
 CAUSES = ("products", "softmax", "casts and copies", "other operators", "between operators")
+TITLE = "What takes the time, in percent"
 SOFTMAX = ("softmax", "logsumexp")
 COPIES = ("copy_", "_to_copy", "clone", "cat", "contiguous")
 
@@ -145,4 +146,4 @@ def _cause(name: str, products: set[str]) -> str:
 def causes_table(shares: Mapping[str, Mapping[str, float]]) -> Table:
     """Lay out what takes the time of each work, in percent."""
     rows = [(name, *(f"{100 * taken[cause]:.0f}" for cause in CAUSES)) for name, taken in shares.items()]
-    return Table("What takes the time, in percent", ("work", *CAUSES), tuple(rows))
+    return Table(TITLE, ("work", *CAUSES), tuple(rows))

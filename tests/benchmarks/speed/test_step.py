@@ -107,7 +107,7 @@ def test_the_account_of_a_process_adds_up_to_its_peak():
     told = {"peak": 1000, parts.BEFORE: 300, **dict.fromkeys(ledger.PARTS, 50)}
     account = parts.accounted(told)
     assert account[parts.GAPS] == 1000 - 300 - 50 * len(ledger.PARTS) and sum(account.values()) == 1000
-    table = parts.as_table({"lora": {name: 10**6 * n for name, n in account.items()}}, "2 x 9")
+    table = parts.as_table({"lora": {name: 10**6 * n for name, n in account.items()}})
     *rows, total = [int(cell) for _, cell in table.rows]
     assert sum(rows) == total == 1000
 
