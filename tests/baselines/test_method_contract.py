@@ -127,7 +127,7 @@ def test_losses_with_gradient_checkpointing_are_those_without(name, batch, probe
         innermost(model).model.layers[0].self_attn.register_forward_hook(lambda *_, into=passes: into.append(1))
         with context(model):
             runs.append((trained(name, model, batch, steps=4), len(passes)))
-        assert not innermost(model).is_gradient_checkpointing
+        assert not innermost(model).model.layers[0].gradient_checkpointing
     (plain, once), (again, twice) = runs
     assert again == plain and plain[0] != plain[-1]
     assert (once, twice) == (4, 8)

@@ -48,11 +48,13 @@ def prepare(setting: Setting) -> Subject:
 
     def rows() -> list[Ratio]:
         return [
-            ratio(SHARE[name], [sum(parts[p] for p in BACKWARD) / sum(parts.values())], _detail(parts))
+            ratio(
+                SHARE[name], [sum(parts[p] for p in BACKWARD) / sum(parts.values())], _detail(parts, shape_of(setting))
+            )
             for name, parts in measured().items()
         ]
 
-    return Subject(SideBySide({}, setting.device), 1, rows, lambda: [as_table(measured(), shape_of(setting))])
+    return Subject(SideBySide({}, setting.device), 1, rows, lambda: [as_table(measured())])
 
 
 def accounted(told: Mapping[str, int]) -> dict[str, int]:
@@ -66,17 +68,16 @@ def shape_of(setting: Setting) -> str:
     return ", ".join("{} x {}".format(*batch["input_ids"].shape) for batch in setting.heaviest_step[0])
 
 
-def as_table(measured: Mapping[str, Mapping[str, int]], shape: str) -> Table:
+def as_table(measured: Mapping[str, Mapping[str, int]]) -> Table:
     """Lay out every part of every method."""
     rows = [(part, *(f"{parts[part] / 1e6:.0f}" for parts in measured.values())) for part in (BEFORE, *PARTS, GAPS)]
     total = ("peak of the process", *(f"{sum(parts.values()) / 1e6:.0f}" for parts in measured.values()))
-    title = f"{TITLE} (micro-batches of {shape} tokens)"
-    return Table(title, ("bytes", *measured), (*rows, total))
+    return Table(TITLE, ("bytes", *measured), (*rows, total))
 
 
-def _detail(parts: Mapping[str, int]) -> str:
+def _detail(parts: Mapping[str, int], shape: str) -> str:
     backward, total = sum(parts[part] for part in BACKWARD), sum(parts.values())
-    return f"{backward / 1e6:.0f} / {total / 1e6:.0f} MB; {GAPS} {parts[GAPS] / 1e6:.0f} MB"
+    return f"{backward / 1e6:.0f} / {total / 1e6:.0f} MB; {shape} tokens"
 
 
 def account(name: str, file: str) -> dict[str, int]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+import weakref
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -25,12 +26,24 @@ def attention_operations(query: torch.Tensor, key: torch.Tensor, value: torch.Te
     return 2 * batch * heads * queries * key.shape[2] * (width + value.shape[3])
 
 
-class Operand(NamedTuple):
-    """A tensor without its values."""
+@dataclass(frozen=True)
+class Operand:
+    """A tensor without its values; where its storage lives on, as a model's weights do, that is found again."""
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     dtype: torch.dtype
+    offset: int = field(compare=False)
+    storage: weakref.ref[torch.UntypedStorage] = field(compare=False)
+
+    def weight(self) -> torch.Tensor | None:
+        """Return the tensor itself where its storage is still there."""
+        storage = self.storage()
+        if storage is None:
+            return None
+        return torch.empty(0, dtype=self.dtype, device=storage.device).set_(
+            storage, self.offset, self.shape, self.stride
+        )
 
 
 class Product(NamedTuple):
@@ -43,16 +56,16 @@ class Product(NamedTuple):
 
 
 class Products(TorchDispatchMode):
-    """While active, count every product by its operands."""
+    """While active, note every product, one after the other."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.counts: Counter[Product] = Counter()
+        self.calls: list[Product] = []
 
     @property
     def operations(self) -> int:
         """Floating-point operations in all products, a multiplication and an addition counting as two."""
-        return sum(product.operations * count for product, count in self.counts.items())
+        return sum(product.operations for product in self.calls)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -66,13 +79,17 @@ class Products(TorchDispatchMode):
         out = func(*args, **kwargs)
         leaves, structure = tree_flatten((args, kwargs))
         named = tuple(_operand(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves)
-        self.counts[Product(func, named, structure, int(formula(*args, **kwargs, out_val=out)))] += 1
+        self.calls.append(Product(func, named, structure, int(formula(*args, **kwargs, out_val=out))))
         return out
 
     def again(self, device: str) -> Callable[[], None]:
-        """Return a function that makes all of them once more, on operands of their own and as often each."""
+        """Return a function that makes all of them once more, in their order.
+
+        Weights are the model's own, so that they come from memory as they do in the work; all else is read from one
+        piece of memory for each place and type, as what was just computed is in a cache.
+        """
         largest: dict[tuple[int, torch.dtype], int] = {}
-        for product in self.counts:
+        for product in self.calls:
             for place, operand in _operands(product):
                 key = place, operand.dtype
                 largest[key] = max(largest.get(key, 0), _span(operand))
@@ -81,23 +98,25 @@ class Products(TorchDispatchMode):
         def made(product: Product) -> tuple[Any, Any]:
             leaves = list(product.arguments)
             for place, operand in _operands(product):
-                leaves[place] = memory[place, operand.dtype].as_strided(operand.shape, operand.stride)
+                if (leaf := operand.weight()) is None:
+                    leaf = memory[place, operand.dtype].as_strided(operand.shape, operand.stride)
+                leaves[place] = leaf
             args, kwargs = tree_unflatten(leaves, product.structure)
             return args, kwargs
 
-        calls = [(product.operator, *made(product), count) for product, count in self.counts.items()]
+        calls = [(product.operator, *made(product)) for product in self.calls]
 
         def products() -> None:
             with torch.no_grad():
-                for operator, args, kwargs, count in calls:
-                    for _ in range(count):
-                        operator(*args, **kwargs)
+                for operator, args, kwargs in calls:
+                    operator(*args, **kwargs)
 
         return products
 
 
 def _operand(tensor: torch.Tensor) -> Operand:
-    return Operand(tuple(tensor.shape), tensor.stride(), tensor.dtype)
+    storage = weakref.ref(tensor.untyped_storage())
+    return Operand(tuple(tensor.shape), tensor.stride(), tensor.dtype, int(tensor.storage_offset()), storage)
 
 
 def _operands(product: Product) -> list[tuple[int, Operand]]:

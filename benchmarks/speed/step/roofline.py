@@ -1,7 +1,8 @@
 """FLOP/s that training and evaluation reach, over those of their own matrix products made by themselves.
 
 The products of one step, or of one evaluation, are noted as operators make them and made again, as many of each, on
-operands of the same shapes, layouts and types, in turns with the whole: their rate is the peak at these sizes, and what
+operands of the same shapes, layouts and types, in turns with the whole: their rate is the peak at these sizes, with
+weights that come from memory as they do there (a weight that stays in a cache would be read faster), and what
 the whole reaches of it is the share of its time that it would take were there nothing beside them. Padding counts as
 work here; how much there is of it has rows of its own. The table tells the time by its cause, as torch's profiler does.
 """
@@ -44,6 +45,7 @@ PADDED = {
     "evaluation": Target(name="evaluation: padding / tokens of a default run", bound=None),
 }
 CAUSES = ("products", "softmax", "casts and copies", "other operators", "between operators")
+TITLE = "What takes the time, in percent"
 SOFTMAX = ("softmax", "logsumexp")
 COPIES = ("copy_", "_to_copy", "clone", "cat", "contiguous")
 
@@ -145,4 +147,4 @@ def _cause(name: str, products: set[str]) -> str:
 def causes_table(shares: Mapping[str, Mapping[str, float]]) -> Table:
     """Lay out what takes the time of each work, in percent."""
     rows = [(name, *(f"{100 * taken[cause]:.0f}" for cause in CAUSES)) for name, taken in shares.items()]
-    return Table("What takes the time, in percent", ("work", *CAUSES), tuple(rows))
+    return Table(TITLE, ("work", *CAUSES), tuple(rows))

@@ -14,7 +14,7 @@ from benchmarks.models.load import load as load_model
 from benchmarks.speed.setting import Setting, contestant, whole_steps
 from benchmarks.speed.step import compiled, ledger, parts, roofline
 from benchmarks.speed.step.ledger import Ledger
-from benchmarks.speed.step.products import Products, attention_operations
+from benchmarks.speed.step.products import Operand, Products, attention_operations
 
 TOY = Setting(model=TINY, dtype="float32", width=32, tokens=16, effort=0.05)
 ROWS, IN, HIDDEN, OUT = 5, 8, 16, 4
@@ -107,7 +107,7 @@ def test_the_account_of_a_process_adds_up_to_its_peak():
     told = {"peak": 1000, parts.BEFORE: 300, **dict.fromkeys(ledger.PARTS, 50)}
     account = parts.accounted(told)
     assert account[parts.GAPS] == 1000 - 300 - 50 * len(ledger.PARTS) and sum(account.values()) == 1000
-    table = parts.as_table({"lora": {name: 10**6 * n for name, n in account.items()}}, "2 x 9")
+    table = parts.as_table({"lora": {name: 10**6 * n for name, n in account.items()}})
     *rows, total = [int(cell) for _, cell in table.rows]
     assert sum(rows) == total == 1000
 
@@ -119,13 +119,16 @@ def test_products_are_counted_as_torch_counts_them_and_made_again_as_often(name)
         work()
     with FlopCounterMode(display=False) as counter:
         work()
-    fused = sum(p.operations * n for p, n in products.counts.items() if "scaled_dot_product" in str(p.operator))
+    fused = sum(p.operations for p in products.calls if "scaled_dot_product" in str(p.operator))
     assert products.operations - fused == counter.get_total_flops() > 0
     assert (fused > 0) == (name == "evaluation frozen")  # torch counts it on a GPU alone
     again = products.again("cpu")
+    head = (work.args[1] if name.startswith("evaluation") else work.args[0]).get_output_embeddings().weight.T
     with Products() as repeated:
         again()
-    assert repeated.counts == products.counts
+    assert repeated.calls == products.calls
+    own = [o.weight() for p in products.calls for o in p.arguments if isinstance(o, Operand) and o.weight() is not None]
+    assert own and any(torch.equal(weight, head) for weight in own)  # the model's own weights, which live on
 
 
 def test_operations_of_attention_are_those_of_its_two_products():
