@@ -27,6 +27,7 @@ from results.studies.study import STUDIES, Study
 def app(question: Question, longer: Question | None = None) -> typer.Typer:
     """Return the command line of a study. longer: its long form, asked for by `--long`."""
     made = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    shown = typer.Option(False, "--long", help="The long form.", hidden=longer is None)
 
     @made.command(help=question.question)
     @prepared.folder()
@@ -39,7 +40,7 @@ def app(question: Question, longer: Question | None = None) -> typer.Typer:
         device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
         out: Annotated[Path | None, typer.Option(parser=folder_path, help="Folder. [results/scratch/studies]")] = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is asked and what it costs.")] = False,
-        long: Annotated[bool, typer.Option("--long", help="The long form.", hidden=longer is None)] = False,
+        long: bool = shown,
     ) -> None:
         with session.refusals():
             asked = longer if long else question

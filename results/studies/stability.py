@@ -20,8 +20,8 @@ from results.store import RECORDS
 QUESTION = "Does another draw of the calibration samples give the same allocation?"
 DESIGN = (
     "Every allocator allocates from several draws of the documents at several sizes, a smaller probe the beginning of "
-    "a larger one; nothing is trained. Agreement: mean rank correlation over blocks of every two draws' allocations, at "
-    "the largest size that has two."
+    "a larger one; nothing is trained. Agreement: mean rank correlation over blocks of every two draws' allocations, "
+    "at the largest size that has two."
 )
 SAME, OTHER = 0.8, 0.5
 YES = f"the agreement is {SAME:g} or more"

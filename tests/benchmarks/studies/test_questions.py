@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from baselines.allocator import Allocator
 from benchmarks import registry
 from benchmarks.jobs import asking
-from benchmarks.plan.questions import SIZES, planned
+from benchmarks.plan.parse import parse_methods
+from benchmarks.plan.questions import SIZES, Scale, planned
 from results.store import Store
 from results.studies.study import Study
 from smoe import block_params, block_shapes
@@ -25,8 +26,14 @@ def question(name):
     return getattr(importlib.import_module(f"benchmarks.studies.{study}"), "LONG" if long else "QUESTION")
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        pytest.param(n, size, marks=pytest.mark.slow if "--long" in n and size != "tiny" else [])
+        for n in FORMS
+        for size in SIZES
+    ],
+)
 def test_arms_and_contrasts_fit_at_every_size_and_every_job_can_be_run(name, size):
     study, specs = planned(question(name), size)
     keys = {key for of_arm in study.arms.values() for key in of_arm}
@@ -88,21 +95,21 @@ def test_the_cost_is_told_in_hours_from_measured_speeds(tmp_path):
 
 
 def test_the_long_form_of_scarcity_is_what_was_specified():
-    study, specs = planned(question("scarcity --long"), "small")
-    by_key = {spec.key: spec for spec in specs}
-    means, ranks = (0.125, 0.25, 0.5, 1, 2, 4), (1, 8)
-    assert len(study.arms) == len(means) * len(ranks) * (1 + 1 + 5 + 1 + 1)
+    asked, means, ranks = question("scarcity --long"), (0.125, 0.25, 0.5, 1, 2, 4), (1, 8)
+    scale = Scale(size=SIZES["small"], blocks=210, shapes={}, tasks=("boolq", "piqa"))
+    arms = {arm.label: parse_methods(arm.request["methods"])[0].hyperparameters() for arm in asked.arms(scale)}
+    assert len(arms) == len(means) * len(ranks) * (1 + 1 + 5 + 1 + 1)
     for r in ranks:
         for mean in means:
             total = round(210 * mean)
-            here = {n.split(" at ")[0]: by_key[k[0]].hyperparameters for n, k in study.arms.items()
-                    if n.endswith(f" at {mean:g}, rank {r}")}  # fmt: skip
+            here = {n.split(" at ")[0]: h for n, h in arms.items() if n.endswith(f" at {mean:g}, rank {r}")}
             assert len(here) == 9 and {h["allocation_seed"] for n, h in here.items() if "random" in n} == set(range(5))
             assert all((h["total_experts"], h["r"]) == (total, r) for n, h in here.items() if n != "ranks")
             assert here["ranks"]["total_ranks"] == r * total
-    deciding = {c.arm for c in study.contrasts if c.decides}
-    assert deciding == {f"lora-smoe at 0.125, rank {r}" for r in ranks}
-    assert {label for panel in study.curves.values() for of in panel.values() for label in of} == set(study.arms)
+    contrasts = asked.contrasts(scale)
+    assert {c.arm for c in contrasts if c.decides} == {f"lora-smoe at 0.125, rank {r}" for r in ranks}
+    assert all(len(c.among) == 5 for c in contrasts if c.decides)
+    assert {label for panel in asked.curves(scale).values() for of in panel.values() for label in of} == set(arms)
 
 
 def test_a_long_form_is_refused_where_there_is_none(tmp_path):
