@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checking.add_argument("--bundle", type=Path, metavar="DIR")
     packing = verbs.add_parser("pack", help="bundle the embedded model and data, and what is asked for")
     packing.add_argument("--to", type=Path, required=True, metavar="DIR")
-    packing.add_argument("--part-mib", type=float, default=60, help="largest size of a part [60]")
+    packing.add_argument("--part-mib", type=float, default=32, help="largest size of a part [32]")
     packing.add_argument("--model", type=Path, action="append", default=[], metavar="DIR", help="a local model folder")
     packing.add_argument("--wheels", action="store_true", help="the packages this project needs, from the registry")
     packing.add_argument("--python", default=f"{sys.version_info[0]}.{sys.version_info[1]}", help="for which Python")
