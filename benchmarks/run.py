@@ -74,6 +74,7 @@ def main(
         typer.Option("--keep-adapters", help="Keep trained adapters; python -m benchmarks.adapter hands them out."),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan as JSON and run nothing.")] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Run the jobs, and neither show nor draw.")] = False,
     only: Annotated[str | None, typer.Option(help="Keys of the plan, with commas; nothing is drawn.")] = None,
     list_all: Annotated[bool, typer.Option("--list", help="Print the suites and methods there are.")] = False,
     **request: Any,
@@ -109,7 +110,7 @@ def main(
     specs, undecided = tune.apply_best_rates(specs, grids, store.find)
     session.tell_undecided(undecided)
     failed += run(specs, keep_adapters=keep_adapters)
-    drawn = session.report([*grid_jobs, *specs], store)
+    drawn = no_report or session.report([*grid_jobs, *specs], store)
     raise typer.Exit(1 if failed or undecided or not drawn else 0)
 
 

@@ -153,7 +153,8 @@ def sensitivity(
     mode, `requires_grad` and gradients are as before afterwards, also after an interrupt.
     after_task is given everything finished so far after every task; as `resume` in a later call, whose model, probe,
     mode, engine and metadata must be the same, its tasks are not scored again.
-    Raises ValueError for a sample without an answer, or a block of an unsupported kind, by name.
+    Raises ValueError for a sample without an answer, or a block of an unsupported kind, by name, and FloatingPointError
+    for a gradient that is not finite, with the width of its batch: cuDNN's attention gives some at certain widths.
     """
     if mode not in MODES or engine not in ENGINES:
         raise ValueError(f"mode {mode!r} must be one of {MODES} and engine {engine!r} one of {ENGINES}")
@@ -212,9 +213,16 @@ def _score_batch(
 
 
 def _score(model: nn.Module, batch: Mapping[str, torch.Tensor], scorer: Scorer, task: str) -> None:
-    scorer.start_batch(*batch["input_ids"].shape)
+    rows, width = batch["input_ids"].shape
+    scorer.start_batch(rows, width)
     torch.autograd.backward(sample_losses(model, batch, task).sum())
     scorer.end_batch()
+    for block, values in scorer.values.items():
+        if not all(map(math.isfinite, values[-rows:])):
+            raise FloatingPointError(
+                f"{task}, block {block}: the gradient is not finite in a batch of {rows} samples of {width} tokens; "
+                "a dtype with more range, or on a GPU torch.backends.cuda.enable_cudnn_sdp(False), may help"
+            )
 
 
 def _finished(

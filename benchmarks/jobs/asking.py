@@ -24,9 +24,10 @@ from results.store import SCRATCH, Store, folder_path
 from results.studies.study import STUDIES, Study
 
 
-def app(question: Question) -> typer.Typer:
-    """Return the command line of a study."""
+def app(question: Question, longer: Question | None = None) -> typer.Typer:
+    """Return the command line of a study. longer: its long form, asked for by `--long`."""
     made = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    shown = typer.Option(False, "--long", help="The long form.", hidden=longer is None)
 
     @made.command(help=question.question)
     @prepared.folder()
@@ -39,9 +40,13 @@ def app(question: Question) -> typer.Typer:
         device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
         out: Annotated[Path | None, typer.Option(parser=folder_path, help="Folder. [results/scratch/studies]")] = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is asked and what it costs.")] = False,
+        long: bool = shown,
     ) -> None:
         with session.refusals():
-            study, specs = planned(question, size, model=model, suite=suite, seeds=seeds, limit=limit, device=device)
+            asked = longer if long else question
+            if asked is None:
+                raise ValueError(f"study {question.name} has no long form; leave out --long")
+            study, specs = planned(asked, size, model=model, suite=suite, seeds=seeds, limit=limit, device=device)
             folder = out or SCRATCH / "studies" / f"{study.name}-{size}"
             store = Store(folder)
             say(study, specs, store)
@@ -59,14 +64,22 @@ def app(question: Question) -> typer.Typer:
 
 def say(study: Study, specs: Sequence[RunSpec], store: Store) -> None:
     """Print the question, the design, what counts as an answer, and the hours that are left, from measured speeds."""
-    console = Console(width=120)
-    rows = {"Question": study.question, "Design": study.design, "Yes": study.yes, "No": study.no}
-    for name, text in {**rows, "Undecided": study.undecided}.items():
-        console.print(f"{name}: {text}", highlight=False, markup=False)
+    tell(study.question, study.design, study.yes, study.no, study.undecided)
     left = [spec for spec in specs if store.find(spec) is None]
     known = [s for s in session.estimates(left, store.all()).values() if s is not None]
     cost = f"about {sum(known) / 3600:.2f} hours for {len(known)} of them" if known else "not known: none was measured"
-    console.print(f"Jobs: {len(specs)}, of which {len(left)} are left; cost: {cost}", highlight=False, markup=False)
+    _print(f"Jobs: {len(specs)}, of which {len(left)} are left; cost: {cost}")
+
+
+def tell(question: str, design: str, yes: str, no: str, undecided: str) -> None:
+    """Print what is asked and what would answer it."""
+    rows = {"Question": question, "Design": design, "Yes": yes, "No": no, "Undecided": undecided}
+    for name, text in rows.items():
+        _print(f"{name}: {text}")
+
+
+def _print(text: str) -> None:
+    Console(width=120).print(text, highlight=False, markup=False)
 
 
 def run_here(specs: Sequence[RunSpec], store: Store) -> int:

@@ -156,6 +156,7 @@ class LocalProcesses:
                 **({places.ASKED: "1"} if self.keep_adapters else {}),
                 COMMAND: json.dumps(private_command(sys.argv)),
                 "TOKENIZERS_PARALLELISM": "false",
+                "TORCH_CUDNN_SDPA_DEPRIORITIZED": "1",  # models/attention.py says why
                 "PYTHONPATH": _path(),
             },
         )

@@ -1,4 +1,4 @@
-"""Evaluation without scores: documents go through the model, and only what that costs is asked."""
+"""Passes that score nothing: evaluation of which only the cost is asked, and the first use of a device."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ import torch
 from benchmarks.data.batches import collate
 from benchmarks.data.examples import Example
 from benchmarks.jobs.train import answer_loss, answer_width
+from smoe.gradients import frozen_for_scoring
+
+
+def first_use(model: torch.nn.Module) -> None:
+    """Send a few tokens through a frozen model and back, so that no phase pays for what a device does once.
+
+    Kernels are loaded and libraries made ready by the first product: 1 to 3 s, which would fall into the training of
+    one method and into the allocation of another.
+    """
+    with frozen_for_scoring(model):
+        ids = torch.zeros((1, 8), dtype=torch.long, device=next(model.parameters()).device)
+        model(input_ids=ids).logits.float().mean().backward()
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from benchmarks.data.protocols import protocol
 from benchmarks.jobs.evaluate import evaluate
 from benchmarks.jobs.executors import Progress
 from benchmarks.jobs.first_step import first_step
-from benchmarks.jobs.forward import forward
+from benchmarks.jobs.forward import first_use, forward
 from benchmarks.jobs.meter import Phases
 from benchmarks.jobs.serving import serve
 from benchmarks.jobs.train import checkpointed, train
@@ -58,6 +58,8 @@ def job(spec: RunSpec, progress: Progress, draft: Record, keep: Path | None = No
         dimensions = {**asked.facts(base.config), **blocks.facts(base, trained_blocks)}
         shapes = match.reference_shapes(base, spec.targets) if spec.match != "none" else {}
         plain = models.twin(base) if asked.keeps_base else None
+        if spec.device != "cpu":
+            first_use(base)
         set_seed(spec.seed)
 
     progress("allocate", 0, 1)

@@ -50,17 +50,22 @@ class Meter:
 
 
 @contextmanager
-def measure(device: str, fresh: bool = True) -> Iterator[Meter]:
+def measure(device: str, fresh: bool = True, keep_cache: bool = False) -> Iterator[Meter]:
     """Measure the block; afterwards `meter.cost` holds what it cost, also when the block raised.
 
     fresh: whether what earlier work freed is given back first, which takes a moment and which exact peaks need.
+    keep_cache: leave an accelerator's allocator what it holds, or the block asks the driver for all of it anew, which
+    times that are warm must not; what is allocated and its peak are the same.
     """
     allocator = allocator_of(device)
     if fresh:
         release()
     synchronize(device)
     if allocator is not None:
-        allocator.empty_cache()
+        if not keep_cache:
+            # Workspaces of cuBLAS, 32 MiB and more for a thread and stream, stay from the first product on.
+            getattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None)()
+            allocator.empty_cache()
         allocator.reset_peak_memory_stats()
     resettable = reset_resident_peak()
     meter = Meter()

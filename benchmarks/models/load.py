@@ -80,6 +80,19 @@ def load(
     quantisation, "8bit" LLM.int8().
     revision: commit of a hub model.
     """
+    model = weights(name, dtype, device, quantize, trust_remote_code, revision)
+    return model, load_tokenizer(name, model, trust_remote_code, revision)
+
+
+def weights(
+    name: str,
+    dtype: str,
+    device: str,
+    quantize: str = "none",
+    trust_remote_code: bool = False,
+    revision: str | None = None,
+) -> PreTrainedModel:
+    """Load the model alone, as `load` does: one with random weights then needs no file at all."""
     check(name)
     check_quantize(quantize, device)
     attention = EAGER if device == "cpu" else off_the_cpu(skeleton(name, trust_remote_code))
@@ -98,14 +111,14 @@ def load(
         made: Any = patiently(lambda: AutoModelForCausalLM.from_pretrained(_folder(name), **options))
         model, told = made
         _refuse_lacking(name, told)
-    tokenizer = load_tokenizer(name, model, trust_remote_code, revision)
     model.requires_grad_(False)
     model.config.use_cache = False  # generation asks for one by itself; training would only copy keys and values
     if (head := model.get_output_embeddings()) is not None:
         # A slice of the last positions is not contiguous, and torch then multiplies batch by batch with a copy of the
         # whole vocabulary matrix for each: more time than the rest of a small model.
         head.register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
-    return model.eval() if quantize != "none" else model.eval().to(device), tokenizer
+    ready: PreTrainedModel = model.eval() if quantize != "none" else model.eval().to(device)
+    return ready
 
 
 def twin(model: PreTrainedModel) -> PreTrainedModel:

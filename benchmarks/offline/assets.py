@@ -105,7 +105,7 @@ def mebibytes(text: str) -> float:
     with contextlib.suppress(ValueError):
         if 0 < (size := float(text)) < math.inf:
             return size
-    raise argparse.ArgumentTypeError(f"{text!r} is no size in MiB; give a number above 0, such as 60")
+    raise argparse.ArgumentTypeError(f"{text!r} is no size in MiB; give a number above 0, such as 32")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checking.add_argument("--bundle", type=Path, metavar="DIR")
     packing = verbs.add_parser("pack", help="bundle the embedded model and data, and what is asked for")
     packing.add_argument("--to", type=Path, required=True, metavar="DIR")
-    packing.add_argument("--part-mib", type=mebibytes, default=60.0, help="largest size of a part [60]")
+    packing.add_argument("--part-mib", type=mebibytes, default=32.0, help="largest size of a part [32]")
     packing.add_argument("--model", type=Path, action="append", default=[], metavar="DIR", help="a local model folder")
     packing.add_argument("--wheels", action="store_true", help="the packages this project needs, from the registry")
     packing.add_argument("--python", default=f"{sys.version_info[0]}.{sys.version_info[1]}", help="for which Python")

@@ -2,9 +2,11 @@
 
 Steps run one after the other, each in processes of its own with a time limit. A step that fails, runs out of memory or
 out of time is recorded and the next one starts. The same command goes on where it stopped, also on another node that
-was given what lay at the top of DIR: a JSON file for each step, `records.tar.xz` and `summary.md`. What lies in `work`
-below it (logs, the records themselves) may be lost. `--rehearse` runs all of it on the CPU with toy sizes, so that
-nothing is tried for the first time on the card. Exit status: 0 all done, 1 some step was not, 2 bad request.
+was given what lies in DIR: a JSON file for each step, `records.tar.xz`, `clocks.csv` and `summary.md`, eight files.
+The working folder, elsewhere, holds logs and the records themselves, and may be lost. With `--minutes` the whole never
+takes longer: each step is cut to what is left, and the last is made of the size that fits. `--rehearse` runs all
+of it on the CPU with toy sizes, so that nothing is tried for the first time on the card. Exit status: 0 all done, 1
+some step was not, 2 bad request.
 """
 
 from __future__ import annotations
@@ -13,18 +15,19 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from benchmarks.jobs.executors import ROOT, interruptible, stop
+from benchmarks.offline.gpu_steps import Step, steps
 from benchmarks.offline.gpu_summary import summary
 from results.names import unknown
 from results.private import private_command
@@ -33,91 +36,31 @@ REHEARSAL = "SMOE_REHEARSE"  # set for tests marked gpu, which then run on the C
 RECORDS = "records.tar.xz"
 LEAST_SECONDS = 20.0  # less than this is not worth starting a step for
 TAIL = 30  # lines of output that a step's file keeps
-MAIN = "lora,lora-smoe,molora,adalora"  # with frozen, the main five
-CONTROLS = "random-experts,inverse-experts"
+CLOCKS = ("nvidia-smi", "--query-gpu=timestamp,clocks.sm,power.draw,temperature.gpu", "--format=csv,noheader", "-lms",
+          "500")  # fmt: skip
 CARD = "import torch; print(torch.cuda.get_device_name(), torch.__version__, torch.version.cuda)"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """Commands that run one after the other, each of which goes on where it stopped."""
-
-    name: str
-    what: str
-    commands: Sequence[Sequence[str]]  # arguments of `python -m`
-    results: str | None = None  # JSON file under work/ that they leave
-    expected: float  # minutes, on one H100: reckoned from shapes, not measured
-    limit: float  # minutes
-
-
-def steps(work: Path, rehearse: bool) -> list[Step]:
-    """Return what is run, in this order."""
-    records, speed, shapes = str(work / "records"), str(work / "speed"), str(work / "shapes.json")
-    run = ["benchmarks.run", "--suite", "commonsense", "--out", records]
-    every = f"frozen,{MAIN},{CONTROLS}"
-    if rehearse:
-        on = ["--model", "tiny", "--dtype", "float32", "--device", "cpu"]
-        sizes = ["--width", "32", "--tokens", "16", "--effort", "0.05"]
-        runs = [[*run, *on, "--methods", every, "--train-documents", "32", "--limit", "1"]]
-    else:
-        on, sizes = ["--device", "cuda"], []
-        # Seed by seed, so that every method has one when time is up; frozen has none to vary. Evaluation is the same in
-        # every job, batch size included, since scores in bfloat16 move with it.
-        full = [*run, *on, "--profile", "full", "--evaluation-batch-size", "64"]
-        trained = f"{MAIN},{CONTROLS}"
-        seeds = [[*full, "--methods", every if seed == "0" else trained, "--seeds", seed] for seed in ("0", "1", "2")]
-        runs = [*seeds, [*full, "--methods", every]]
-    return [
-        Step(
-            name="tests",
-            what="tests that need the card",
-            commands=[["pytest", "-m", "gpu", "--no-header", "--continue-on-collection-errors", "tests"]],
-            expected=0.5 if rehearse else 2,
-            limit=6,
-        ),
-        Step(
-            name="speed",
-            what="layer, training step and sensitivity pass beside what they compete with, as ratios",
-            commands=[["benchmarks.speed", *on, *sizes, "--out", speed]],
-            results="speed/speed.json",
-            expected=0.5 if rehearse else 5,
-            limit=12,
-        ),
-        Step(
-            name="shapes",
-            what="time and peak memory of every adapter method at 3B, 8B and 7B, random weights",
-            commands=[["benchmarks.studies.shapes", "--out", shapes, *(["--rehearse"] if rehearse else [])]],
-            results="shapes.json",
-            expected=0.5 if rehearse else 15,
-            limit=30,
-        ),
-        Step(
-            name="commonsense",
-            what="the main five methods and the controls on all the data, three seeds",
-            commands=runs,
-            expected=1 if rehearse else 75,
-            limit=150,
-        ),
-    ]
 
 
 @app.command()
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the results; the same one goes on where it stopped.")],
     only: Annotated[str | None, typer.Option(help="Some of the steps, with commas. [all]")] = None,
-    budget_minutes: Annotated[float | None, typer.Option(help="Of all steps together. [their own limits]")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Of all steps together. [their own limits]")] = None,
+    work: Annotated[Path | None, typer.Option(help="Working folder, outside OUT. [OUT-work]")] = None,
     rehearse: Annotated[bool, typer.Option("--rehearse", help="On the CPU, with toy sizes.")] = False,
 ) -> None:
     """Run what is not done yet, and write a summary."""
-    work = out.resolve() / "work"
+    work = (work or out.with_name(f"{out.resolve().name}-work")).resolve()
     all_steps = steps(work, rehearse)
     names = only.split(",") if only is not None else [step.name for step in all_steps]
     try:
         if wrong := [name for name in names if name not in {step.name for step in all_steps}]:
             raise unknown("step", wrong[0], [step.name for step in all_steps])
-        if budget_minutes is not None and budget_minutes <= 0:
-            raise ValueError(f"budget_minutes {budget_minutes} must be above 0")
+        if minutes is not None and minutes <= 0:
+            raise ValueError(f"minutes {minutes} must be above 0")
+        if work.is_relative_to(out.resolve()):
+            raise ValueError(f"the working folder {work} lies in {out}, which is to stay small: choose one outside")
         if any((before := recorded(out, step)) and before["rehearsal"] != rehearse for step in all_steps):
             raise ValueError(f"{out} holds {'results of a card' if rehearse else 'a rehearsal'}: choose another folder")
         card = "rehearsal on the CPU, toy sizes" if rehearse else _card()
@@ -125,11 +68,12 @@ def main(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     chosen = [step for step in all_steps if step.name in names]
-    deadline = time.monotonic() + 60 * budget_minutes if budget_minutes is not None else None
-    plan(chosen, out, card, budget_minutes)
+    deadline = time.monotonic() + 60 * minutes if minutes is not None else None
+    plan(chosen, out, card, minutes)
+    out.mkdir(parents=True, exist_ok=True)
     restore(all_steps, out, work)
     try:
-        with interruptible():
+        with interruptible(), clocks(out, rehearse):
             for step in chosen:
                 if (before := recorded(out, step)) and before["status"] == "done":
                     continue
@@ -149,7 +93,7 @@ def main(
     raise typer.Exit(0 if all((recorded(out, s) or {}).get("status") == "done" for s in chosen) else 1)
 
 
-def plan(chosen: Sequence[Step], out: Path, card: str, budget_minutes: float | None) -> None:
+def plan(chosen: Sequence[Step], out: Path, card: str, minutes: float | None) -> None:
     """Say what will be run and how long it should take."""
     typer.echo(card)
     for step in chosen:
@@ -157,7 +101,7 @@ def plan(chosen: Sequence[Step], out: Path, card: str, budget_minutes: float | N
         status = f"{before['status']} before" if before else "to do"
         typer.echo(f"  {step.name:12} about {step.expected:g} minutes, at most {step.limit:g}; {status}: {step.what}")
     todo = sum(s.expected for s in chosen if (recorded(out, s) or {}).get("status") != "done")
-    budget = "" if budget_minutes is None else f"; budget {budget_minutes:g}"
+    budget = "" if minutes is None else f"; budget {minutes:g}"
     typer.echo(f"  together about {todo:g} minutes{budget}")
 
 
@@ -172,10 +116,11 @@ def restore(all_steps: Sequence[Step], out: Path, work: Path) -> None:
     """Make `work` of what lies at the top of the folder, where it came from another node."""
     work.mkdir(parents=True, exist_ok=True)
     for step in all_steps:
-        results = (recorded(out, step) or {}).get("results")  # none where it ended before it had any
-        if step.results and results is not None and not (work / step.results).exists():
-            (work / step.results).parent.mkdir(parents=True, exist_ok=True)
-            (work / step.results).write_text(json.dumps(results), encoding="utf-8")
+        results = (recorded(out, step) or {}).get("results") or {}  # none where it ended before it had any
+        for name in step.results:
+            if name in results and not (work / name).exists():
+                (work / name).parent.mkdir(parents=True, exist_ok=True)
+                (work / name).write_text(json.dumps(results[name]), encoding="utf-8")
     if (out / RECORDS).is_file() and not (work / "records").exists():
         (work / "records").mkdir()
         with tarfile.open(out / RECORDS) as archive:
@@ -191,8 +136,17 @@ def run(step: Step, out: Path, work: Path, limit: float, card: str, rehearse: bo
     body |= {"limit_seconds": round(limit), "commands": []}
     try:
         statuses = []
-        for command in step.commands:
-            done = _command(command, work / f"{step.name}.log", limit - (time.monotonic() - start), rehearse)
+        todo, then = list(step.commands), step.then
+        # What was planned on an earlier try stays, or what it finished would be of no use.
+        before = (recorded(out, step) or {}).get("planned")
+        while todo or then is not None:
+            left = limit - (time.monotonic() - start)
+            if not todo:
+                assert then is not None
+                todo, then = before or [list(command) for command in then(left)], None
+                body["planned"] = todo[:]
+                continue
+            done = _command(todo.pop(0), work / f"{step.name}.log", left, rehearse)
             body["commands"].append(done)
             statuses.append(done["status"])
             _gather(work / "records", out / RECORDS)  # a node may be taken away in the middle of a step
@@ -201,9 +155,8 @@ def run(step: Step, out: Path, work: Path, limit: float, card: str, rehearse: bo
         body["status"] = next((s for s in ("out of time", "failed") if s in statuses), "done")
     finally:
         body["seconds"] = round(time.monotonic() - start, 1)
-        body["results"] = None
-        if step.results and (work / step.results).is_file():
-            body["results"] = json.loads((work / step.results).read_text(encoding="utf-8"))
+        found = {name: work / name for name in step.results if (work / name).is_file()}
+        body["results"] = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in found.items()}
         _gather(work / "records", out / RECORDS)
         (out / f"{step.name}.json").write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
     return body
@@ -212,7 +165,7 @@ def run(step: Step, out: Path, work: Path, limit: float, card: str, rehearse: bo
 def _command(command: Sequence[str], log: Path, limit: float, rehearse: bool) -> dict[str, Any]:
     """Run `python -m` with these arguments: what was said, how it ended, how long it took."""
     start = time.monotonic()
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     if rehearse:
         environment |= {REHEARSAL: "1", "CUDA_VISIBLE_DEVICES": ""}
     with log.open("a+", encoding="utf-8", errors="replace") as file:
@@ -255,6 +208,20 @@ def _gather(folder: Path, archive: Path) -> None:
             for record in records:
                 file.add(record, record.name)
         draft.replace(archive)
+
+
+@contextlib.contextmanager
+def clocks(out: Path, rehearse: bool) -> Iterator[None]:
+    """Inside, log the card's clocks, power and temperature twice a second beside whatever is timed."""
+    if rehearse or shutil.which(CLOCKS[0]) is None:
+        yield
+        return
+    with (out / "clocks.csv").open("a", encoding="utf-8") as file:
+        logger = subprocess.Popen(CLOCKS, stdout=file, stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            yield
+        finally:
+            stop(logger)
 
 
 def _card() -> str:

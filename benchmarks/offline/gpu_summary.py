@@ -31,7 +31,7 @@ def summary(card: str, outcomes: Sequence[tuple[Any, dict[str, Any] | None]], wo
             for step, done in outcomes
         ),
     )
-    results = {step.name: (done or {}).get("results") or {} for step, done in outcomes}
+    results = [body for _, done in outcomes for body in ((done or {}).get("results") or {}).values()]
     parts = [f"# GPU pass\n\n{card}\n\n{status}"]
     for _, done in outcomes:
         for command in (done or {}).get("commands", ()):
@@ -40,10 +40,10 @@ def summary(card: str, outcomes: Sequence[tuple[Any, dict[str, Any] | None]], wo
                 parts.append(
                     f"`{command['command']}`: {command['status']}, exit {command['exit']}\n\n```\n{said}\n```\n"
                 )
-    ratios = [row for body in results.values() for part in ("ratios", "compiled") for row in body.get(part, ())]
+    ratios = [row for body in results for part in ("ratios", "compiled") for row in body.get(part, ())]
     if ratios:
         parts.append(f"## Ratios, side by side\n\n{markdown([from_json(row) for row in ratios])}")
-    if entries := results.get("shapes", {}).get("entries"):
+    if entries := [entry for body in results for entry in body.get("entries", ())]:
         parts.append(f"## Cost at published shapes, random weights\n\n{_shapes(entries)}")
     if records := [r for r in Store(work / "records").all() if r.status == "done"]:
         parts.append(f"## Commonsense\n\n{_records(records)}")
@@ -66,10 +66,10 @@ def _shapes(entries: Sequence[dict[str, Any]]) -> str:
 
 
 def _records(records: Sequence[Record]) -> str:
-    """Return a row for each method: means over its seeds; the largest of the peaks."""
+    """Return a row for each method and size of data: means over its seeds; the largest of the peaks."""
     rows = []
-    for method in dict.fromkeys(r.spec.method for r in records):
-        repeats = [r for r in records if r.spec.method == method]
+    for method, documents in dict.fromkeys((r.spec.method, r.spec.train_documents) for r in records):
+        repeats = [r for r in records if (r.spec.method, r.spec.train_documents) == (method, documents)]
         scores = [100 * score for r in repeats if (score := macro_accuracy(r)) is not None]
         spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
         phases = [
@@ -81,6 +81,7 @@ def _records(records: Sequence[Record]) -> str:
         rows.append(
             (
                 method,
+                "all" if documents is None else str(documents),
                 str(len(repeats)),
                 f"{statistics.fmean(scores):.2f}{spread}",
                 _millions(trained),
@@ -90,6 +91,7 @@ def _records(records: Sequence[Record]) -> str:
         )
     head = (
         "method",
+        "documents",
         "seeds",
         "macro accuracy %",
         "trainable M",

@@ -82,6 +82,8 @@ class Question:
     undecided: str
     arms: Callable[[Scale], Sequence[Arm]]
     contrasts: Callable[[Scale], Sequence[Contrast]]
+    # {panel: {curve: labels of arms}}, drawn over trainable parameters in the place of the contrasts
+    curves: Callable[[Scale], Mapping[str, Mapping[str, Sequence[str]]]] = lambda scale: {}
 
 
 def planned(question: Question, size: str, **changes: Any) -> tuple[Study, list[RunSpec]]:
@@ -110,5 +112,6 @@ def planned(question: Question, size: str, **changes: Any) -> tuple[Study, list[
         name=question.name, size=size, question=question.question, design=question.design, yes=question.yes,
         no=question.no, undecided=question.undecided, measure=PRIMARY, arms=labels,
         contrasts=tuple(question.contrasts(scale)),
+        curves={p: {c: tuple(of) for c, of in by.items()} for p, by in question.curves(scale).items()},
     )  # fmt: skip
     return study, list(specs.values())

@@ -2,14 +2,16 @@
 
 The paper's ablation varies the number of samples a block is scored on (36 to 288 steps of its 36-layer model: 1, 2, 4
 and 8). Here every allocator that reads a probe is run on 1, 2, 4, 8 and 16 documents a task, for several draws of those
-documents; a smaller probe is the beginning of a larger one. Nothing is trained. `python -m reports` draws the overlap.
+documents; a smaller probe is the beginning of a larger one. Nothing is trained. `python -m reports` draws the overlap
+and answers in words; whether a score that agrees more also trains better is asked by `study agreement`.
 """
 
 from __future__ import annotations
 
 import json
+import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +26,7 @@ from baselines.method import Method
 from benchmarks import registry
 from benchmarks.data import batches, examples, sources
 from benchmarks.data.tasks import is_written, task_objects, training_docs, training_pairs
+from benchmarks.jobs import asking
 from benchmarks.jobs.session import refusals
 from benchmarks.models.load import DTYPES, EMBEDDED
 from benchmarks.models.load import check as check_model
@@ -35,7 +38,7 @@ from results.environment import environment
 from results.names import pick
 from results.spec import RecordError
 from results.store import SCRATCH, StoreError
-from results.studies.stability import STABILITY, Stability
+from results.studies.stability import DESIGN, NO, QUESTION, STABILITY, UNDECIDED, YES, Stability
 from smoe import Probe
 
 EVERY = ",".join(f"experts:importance={name}" for name in importances() if not name.startswith("mola"))
@@ -57,6 +60,7 @@ def main(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     max_length: Annotated[int, typer.Option(help="Tokens of a document.")] = 256,
     out: Annotated[Path, typer.Option(help="Folder of the measurements.")] = SCRATCH / "stability",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is asked and what it costs.")] = False,
 ) -> None:
     """Allocate from probes of several sizes and draws, and keep every allocation."""
     console = Console()
@@ -74,10 +78,13 @@ def main(
             revisions = sources.revisions(source, chosen.tasks, parse_revisions(revision))
             about = dict(suite=chosen.name, source=source, model=model, dtype=dtype, max_length=max_length)
             plans = [_started(_plan(method, about, revisions), out) for method in allocators]
+            grid = [(seed, size) for seed in draws for size in sizes]
+            _say(plans, grid)
+            if dry_run:
+                return
             loaded, tokenizer = load_model(model, dtype, device)
             documents = _documents(source, chosen.tasks, revisions)
             drawn = {seed: _probe(documents, tokenizer, seed, max(sizes), max_length, device) for seed in draws}
-            grid = [(seed, size) for seed in draws for size in sizes]
             with Progress(console=console, disable=not console.is_terminal) as bars:
                 bar = bars.add_task("allocations", total=len(plans) * len(grid))
                 for method, plan in zip(allocators, plans, strict=True):
@@ -92,6 +99,18 @@ def main(
         raise typer.Exit(130) from None
     for plan in plans:
         console.print(f"{plan.name}: {len(plan.allocations)} allocations", highlight=False)
+
+
+def _say(plans: Sequence[Stability], grid: Sequence[tuple[int, int]]) -> None:
+    """Print the question and the hours that are left: each size as long as a measured one, by its documents."""
+    asking.tell(QUESTION, DESIGN, YES, NO, UNDECIDED)
+    left = [(plan, size) for plan in plans for seed, size in grid if (seed, size) not in plan.allocations]
+    hours = []
+    for plan, size in left:
+        a_document = [seconds / n for (_, n), seconds in plan.seconds.items()]
+        hours += [statistics.median(a_document) * size / 3600] if a_document else []
+    cost = f"about {sum(hours):.2f} hours for {len(hours)} of them" if hours else "not known: none was measured"
+    typer.echo(f"Allocations: {len(plans) * len(grid)}, of which {len(left)} are left; cost: {cost}")
 
 
 def _plan(method: Allocator, about: Mapping[str, Any], revisions: Mapping[str, str] | None) -> Stability:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ConstantInputWarning
 
-from results.studies.stability import Stability
+from results.studies.stability import OTHER, SAME, Stability
 
 DRAW, SMALLER = "another draw", "smaller probe"
 COLUMNS = ("method", "family", "kind", "samples", "draw", "against_draw", "against_samples", "overlap", "chance",
@@ -68,6 +68,23 @@ def stability_frame(measured: Sequence[Stability]) -> pd.DataFrame:
                 }
             )  # fmt: skip
     return pd.DataFrame(rows, columns=pd.Index(COLUMNS))
+
+
+def answers(pairs: pd.DataFrame) -> list[str]:
+    """Answer in words for every method, from `stability_frame`, by what results/studies/stability.py declares."""
+    said = []
+    drawn = pairs[pairs["kind"] == DRAW]
+    for method, part in drawn.groupby("method", sort=False):
+        largest = part[part["samples"] == part["samples"].max()]
+        rho, size = largest["rank_correlation"].mean(skipna=False), largest["samples"].iloc[0]
+        if np.isnan(rho):
+            said.append(f"{method}: undecided. Its allocations are the same in every block.")
+            continue
+        word = "yes" if rho >= SAME else "no" if rho < OTHER else "undecided"
+        by_chance = f"{100 * largest['overlap'].mean():.0f}% of the experts stand in the same blocks, by chance "
+        by_chance += f"{100 * largest['chance'].mean():.0f}%"
+        said.append(f"{method}: {word}. At {size} samples a task agreement is {rho:.2f}; {by_chance}.")
+    return said
 
 
 def between_frame(measured: Sequence[Stability]) -> pd.DataFrame:

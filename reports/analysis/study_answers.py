@@ -2,21 +2,25 @@
 
 Differences carry the crossed statistics of reports/analysis/crossed.py and the four verdicts with their declared
 margins; p-values are Holm-adjusted over the differences of the study. A rank among random allocations is a one-sided
-permutation test at one training seed: p = (1 + those at least as good) / (1 + all). The study's answer is yes or no
-where all contrasts that decide it say so.
+permutation test at one training seed: p = (1 + those at least as good) / (1 + all). An agreement is a rank correlation
+over arms, with the share of all orders that give as large a one. The study's answer is yes or no where all contrasts
+that decide it say so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations, permutations
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import rankdata
 
 from reports.analysis import crossed, stats
 from reports.analysis.crossed import Estimate
 from reports.analysis.measures import MEASURES, Measure, values
+from reports.analysis.stability import rank_correlation
 from reports.analysis.verdicts import BETTER, UNDECIDED, WORSE, margins, verdict
 from results.adapters import joined
 from results.names import pick
@@ -50,12 +54,18 @@ class Answered:
     answers: tuple[Answer, ...]
     records: int  # finished jobs
     jobs: int
+    arms: Mapping[str, Sequence[Record]]  # finished ones by label
 
     @property
     def answer(self) -> str:
         """The study's own answer, from the contrasts that decide it."""
         said = {a.answer for a in self.answers if a.contrast.decides}
         return said.pop() if len(said) == 1 else UNDECIDED
+
+    @property
+    def agreements(self) -> list[Answer]:
+        """Those of the answers that are about agreement."""
+        return [a for a in self.answers if a.contrast.kind == "agreement"]
 
     @property
     def sentence(self) -> str:
@@ -69,16 +79,14 @@ class Answered:
 def answered(study: Study, records: Mapping[str, Record]) -> Answered:
     """Judge every contrast. records: by key, finished or not. Raises ValueError for an unknown measure."""
     measure = pick("measure", study.measure, {m.name: m for m in MEASURES})
-    arms = {
-        label: [r for r in joined(records[k] for k in keys if k in records) if r.status == "done"]
-        for label, keys in study.arms.items()
-    }
-    estimates = {c.name: _estimate(c, arms, measure) for c in study.contrasts if c.kind != "rank"}
+    arms = arms_of(study, records)
+    own = {"rank": _rank, "agreement": _agreement}  # kinds with a test of their own
+    estimates = {c.name: _estimate(c, arms, measure) for c in study.contrasts if c.kind not in own}
     adjusted = stats.holm({name: e.p if e is not None else None for name, (e, _, _) in estimates.items()})
     answers = []
     for contrast in study.contrasts:
-        if contrast.kind == "rank":
-            answers.append(_rank(contrast, arms, measure))
+        if contrast.kind in own:
+            answers.append(own[contrast.kind](contrast, arms, measure))
             continue
         estimate, seeds, note = estimates[contrast.name]
         word = verdict(estimate, margins().get(measure.name), measure.higher, adjusted[contrast.name])
@@ -88,7 +96,7 @@ def answered(study: Study, records: Mapping[str, Record]) -> Answered:
         )
     keys = {key for of_arm in study.arms.values() for key in of_arm}
     done = sum(key in records and records[key].status == "done" for key in keys)
-    return Answered(study, measure, tuple(answers), done, len(keys))
+    return Answered(study, measure, tuple(answers), done, len(keys), arms)
 
 
 def meaning(contrast: Contrast, word: str) -> str:
@@ -103,19 +111,20 @@ def _estimate(
     own = {r.spec.seed: r for r in arms[contrast.arm]}
     if contrast.kind == "variant":
         changed = {s: (r.variants or {}).get(contrast.variant) for s, r in own.items()}
-        others = {s: replace(own[s], scores=scores) for s, scores in changed.items() if scores is not None}
+        others = [{s: replace(own[s], scores=scores) for s, scores in changed.items() if scores is not None}]
     else:
-        others = {r.spec.seed: r for r in arms[contrast.reference]}
-    seeds = sorted(own.keys() & others.keys())
+        labels = contrast.among if contrast.kind == "mean" else (contrast.reference,)
+        others = [{r.spec.seed: r for r in arms[label]} for label in labels]
+    seeds = sorted(set(own).intersection(*others))
     if not seeds:
         return None, 0, "no records to compare"
     tasks = contrast.tasks or own[seeds[0]].spec.trained_tasks
-    pairs = [[others[s] for s in seeds], [own[s] for s in seeds]]
-    _require_same_documents(pairs, tasks, contrast)
-    arrays = values(pairs, tasks, measure)
+    rows = [[of[s] for s in seeds] for of in (*others, own)]
+    _require_same_documents(rows, tasks, contrast)
+    arrays = values(rows, tasks, measure)
     if arrays is None:
         return None, len(seeds), f"no {measure.label.lower()} on record"
-    paired = crossed.against(arrays, 0)[1]
+    paired = crossed.against([np.stack([a[:-1].mean(axis=0), a[-1]]) for a in arrays], 0)[1]
     if paired.method is None:
         return paired.models, len(seeds), "one seed: these models only"
     return paired.method, len(seeds), ""
@@ -143,6 +152,63 @@ def _rank(contrast: Contrast, arms: Mapping[str, Sequence[Record]], measure: Mea
     note = f"{as_good} of {len(others)} at least as good, one training seed"
     interval = (min(apart), max(apart))
     return Answer(contrast, meaning(contrast, word), word, float(np.mean(apart)), interval, p, 1, note)
+
+
+def _agreement(contrast: Contrast, arms: Mapping[str, Sequence[Record]], measure: Measure) -> Answer:
+    """Correlate how far allocations of an arm agree from seed to seed with how well the arm answers."""
+    points = agreement_points(contrast, arms, measure)
+    if len(points) < 3:
+        note = f"{len(points)} of {len(contrast.among)} importances have two seeds and agree or disagree"
+        return Answer(contrast, UNDECIDED, UNDECIDED, None, None, None, 0, note)
+    agree, value = (rankdata([point[i] for point in points.values()]) for i in (0, 1))
+    value = value if measure.higher else -value
+    if np.ptp(agree) == 0 or np.ptp(value) == 0:
+        return Answer(contrast, UNDECIDED, UNDECIDED, None, None, None, 0, "all importances are alike")
+    orders = value[np.array(list(permutations(range(len(points)))))]  # (orders, importances)
+    a, v = agree - agree.mean(), orders - value.mean()
+    all_rhos = v @ a / np.sqrt((a**2).sum() * (v[0] ** 2).sum())
+    rho, p = float(all_rhos[0]), float(np.mean(all_rhos >= all_rhos[0] - 1e-9))  # the first order is their own
+    word = BETTER if rho > 0 and p < stats.ALPHA else WORSE if rho <= 0 else UNDECIDED
+    by_label = ", ".join(f"{label} {of:.2f}" for label, (of, _) in sorted(points.items(), key=lambda x: -x[1][0]))
+    note = f"rank correlation {rho:z.2f} over {len(points)}; agreement: {by_label}"
+    seeds = min(len({r.spec.seed for r in arms[label]}) for label in points)
+    return Answer(contrast, meaning(contrast, word), word, None, None, p, seeds, note)
+
+
+def agreement_points(
+    contrast: Contrast, arms: Mapping[str, Sequence[Record]], measure: Measure
+) -> dict[str, tuple[float, float]]:
+    """Return {label: (mean rank correlation of allocations at two seeds, mean of the measure)} of the `among` arms.
+
+    Over the seeds that all arms with two or more have; an arm whose allocation is the same in every block is left out.
+    """
+    by_label = {label: {r.spec.seed: r for r in arms[label]} for label in contrast.among}
+    by_label = {label: by_seed for label, by_seed in by_label.items() if len(by_seed) > 1}
+    seeds = sorted(set.intersection(*map(set, by_label.values()))) if by_label else []
+    if len(seeds) < 2:
+        return {}
+    rows = [[by_seed[s] for s in seeds] for by_seed in by_label.values()]
+    tasks = contrast.tasks or rows[0][0].spec.trained_tasks
+    _require_same_documents(rows, tasks, contrast)
+    arrays = values(rows, tasks, measure)
+    if arrays is None:
+        return {}
+    means = np.mean([a.mean(axis=(1, 2)) for a in arrays], axis=0)
+    points = {}
+    for label, row, mean in zip(by_label, rows, means, strict=True):
+        units = [(r.facts or {}).get("experts") or (r.facts or {}).get("ranks") for r in row]
+        rhos = [rank_correlation(a, b) for a, b in combinations(units, 2) if a and b]
+        if rhos and np.isfinite(rhos).all():
+            points[label] = float(np.mean(rhos)), float(mean)
+    return points
+
+
+def arms_of(study: Study, records: Mapping[str, Record]) -> dict[str, list[Record]]:
+    """Return the finished records of every arm, those of an adapter for each task joined."""
+    return {
+        label: [r for r in joined(records[k] for k in keys if k in records) if r.status == "done"]
+        for label, keys in study.arms.items()
+    }
 
 
 def _require_same_documents(rows: Sequence[Sequence[Record]], tasks: Sequence[str], contrast: Contrast) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from reports.analysis.stability import between_frame, stability_frame
+from reports.analysis.stability import answers, between_frame, stability_frame
 from reports.figures.stability import draw_stability
 from reports.render.files import Images, write_figure, write_text
 from reports.render.templating import as_markdown
+from results.studies import stability as asked
 from results.studies.stability import Stability
 from results.table import NOTHING, Table
 
@@ -23,8 +24,9 @@ def write_stability(measured: Sequence[Stability], folder: Path, images: Images)
     write_figure(folder, "stability", pairs, lambda: draw_stability(pairs, title), images)
     between = between_table(between_frame(measured)) if len(measured) > 1 else None
     text = as_markdown(
-        "stability.md.j2", title=title, table=stability_table(pairs, ""), between=between, measured=measured
-    )
+        "stability.md.j2", title=title, table=stability_table(pairs, ""), between=between, measured=measured,
+        answers=answers(pairs), asked=asked,
+    )  # fmt: skip
     write_text(folder / "stability.md", text)
 
 

@@ -4,42 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-from matplotlib.figure import Figure
-
-from reports.analysis.study_answers import NO, YES, Answered
-from reports.analysis.verdicts import margins
-from reports.figures.canvas import method_axis, new_figure
+from reports.analysis.study_answers import Answered
 from reports.render.files import Images, write_figure, write_text
 from reports.render.templating import as_markdown
+from reports.studies.drawing import (
+    agreement_frame,
+    contrast_frame,
+    curve_frame,
+    draw_agreement,
+    draw_contrasts,
+    draw_curves,
+)
 from results.table import NOTHING, Table
-
-COLOURS = {YES: "#0072B2", NO: "#D55E00"}  # undecided: grey
-GREY = "#8a8a8a"
 
 
 def write_study(answered: Answered, folder: Path, images: Images) -> Path:
     """Into `folder`: study.md, the figure and the numbers it shows. Returns the page."""
     folder.mkdir(parents=True, exist_ok=True)
-    frame = contrast_frame(answered)
-    write_figure(folder, "contrasts", frame, lambda: draw_contrasts(frame, answered), images)
+    draws = {"curves": (curve_frame, draw_curves), "agreement": (agreement_frame, draw_agreement)}
+    name = "curves" if answered.study.curves else "agreement" if answered.agreements else "contrasts"
+    make, draw = draws.get(name, (contrast_frame, draw_contrasts))
+    frame = make(answered)
+    write_figure(folder, name, frame, lambda: draw(frame, answered), images)
     page = folder / "study.md"
     table = study_table(answered, "")
-    write_text(page, as_markdown("study.md.j2", study=answered.study, answered=answered, table=table))
+    write_text(page, as_markdown("study.md.j2", study=answered.study, answered=answered, table=table, figure=name))
     return page
-
-
-def contrast_frame(answered: Answered) -> pd.DataFrame:
-    """Return a row a contrast, in the measure's own unit."""
-    rows = [
-        {
-            "contrast": a.contrast.name, "kind": a.contrast.kind, "decides": a.contrast.decides, "value": a.value,
-            "low": a.interval[0] if a.interval else None, "high": a.interval[1] if a.interval else None, "p": a.p,
-            "word": a.word, "answer": a.answer, "seeds": a.seeds, "note": a.note,
-        }
-        for a in answered.answers
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
 
 
 def study_table(answered: Answered, title: str) -> Table:
@@ -68,29 +58,7 @@ def study_table(answered: Answered, title: str) -> Table:
         f"{answered.measure.label}: {better} is better; declared before the jobs ran. The verdict is on the first of "
         "two. Answers in brackets stand beside: the study's own does not rest on them. Differences: over documents and "
         "seeds, p Holm-adjusted over the study. Ranks among random allocations: the mean difference to them, their "
-        "range in the place of an interval, and a one-sided permutation test.",
+        "range in the place of an interval, and a one-sided permutation test. Agreements: no difference, but a rank "
+        "correlation, one-sided and exact.",
     )
     return Table(title, columns, tuple(rows), frozenset({0, 4, 5, 7}), notes=notes)
-
-
-def draw_contrasts(frame: pd.DataFrame, answered: Answered) -> Figure:
-    """Draw every contrast with its interval; filled marks decide; the band is the declared margin."""
-    figure, ax = new_figure(7.4, 1.4 + 0.29 * len(frame))
-    scale, margin = answered.measure.scale, margins().get(answered.measure.name)
-    if margin is not None:
-        ax.axvspan(-scale * margin, scale * margin, color="#eeeeee", zorder=0)
-    ax.axvline(0, color="#333333", linewidth=0.9)
-    for y, row in enumerate(frame.to_dict("records")):
-        colour = COLOURS.get(str(row["answer"]), GREY)
-        if pd.notna(row["low"]):
-            ax.plot([scale * row["low"], scale * row["high"]], [y, y], color=colour, linewidth=1.6)
-        if pd.notna(row["value"]):
-            face = colour if row["decides"] else "white"
-            ax.plot(scale * row["value"], y, marker="o", color=colour, markerfacecolor=face, markersize=6)
-    direction = "right" if answered.measure.higher else "left"
-    unit = answered.measure.unit
-    ax.set_xlabel(f"{answered.measure.label}, first minus second ({unit}); better to the {direction}")
-    method_axis(ax, list(frame["contrast"]), "")
-    title = f"{answered.study.name}, size {answered.study.size}: {answered.answer}"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    return figure

@@ -16,6 +16,17 @@ from results.files import write_whole
 from results.spec import RecordError
 from results.store import RECORDS
 
+# What is asked, and what would answer it, declared before anything is measured; reports/analysis/stability.py answers.
+QUESTION = "Does another draw of the calibration samples give the same allocation?"
+DESIGN = (
+    "Every allocator allocates from several draws of the documents at several sizes, a smaller probe the beginning of "
+    "a larger one; nothing is trained. Agreement: mean rank correlation over blocks of every two draws' allocations, "
+    "at the largest size that has two."
+)
+SAME, OTHER = 0.8, 0.5
+YES = f"the agreement is {SAME:g} or more"
+NO = f"the agreement is below {OTHER:g}"
+UNDECIDED = "anything between, or allocations that are the same in every block, which cannot agree"
 STABILITY = RECORDS.parent / "stability"  # committed
 SCHEMA = 1
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,21 +31,25 @@ class Contrast:
     difference   the arm's records against the reference's, on the tasks both have, over documents and seeds
     variant      the arm's records against their own evaluation under `variant` ("shuffled", "uniform")
     rank         the arm's record at one seed among the `among` arms: p = (1 + those at least as good) / (1 + all)
+    mean         the arm's records against the mean of the `among` arms at the same seed, over documents and seeds
+    agreement    whether those of the `among` arms whose allocations agree more from seed to seed answer better
     """
 
     name: str
-    kind: Literal["difference", "variant", "rank"] = "difference"
-    arm: str  # label
+    kind: Literal["difference", "variant", "rank", "mean", "agreement"] = "difference"
+    arm: str  # label; of an agreement, one of `among`, whose tasks are compared
     reference: str = ""  # label, of a difference
     variant: str = ""
-    among: Items[str] = ()  # labels, of a rank
+    among: Items[str] = ()  # labels, of a rank, a mean and an agreement
     tasks: Items[str] | None = None  # that are compared; None: all that the arm was trained on
-    yes: Items[Word] = ("better",)  # verdicts on the arm that mean yes; of a rank better is p < 0.05 ...
-    no: Items[Word] = ("worse", "equivalent")  # ... and worse that half of the others are at least as good
+    # Verdicts on the arm that mean yes and no. Of a rank better is p < 0.05, worse that half of the others are at least
+    # as good; of an agreement better is a positive rank correlation with p < 0.05, worse one that is not above 0.
+    yes: Items[Word] = ("better",)
+    no: Items[Word] = ("worse", "equivalent")
     decides: bool = True  # whether the study's answer rests on it, or it is shown beside
 
     def __post_init__(self) -> None:
-        needed = {"difference": self.reference, "variant": self.variant, "rank": self.among}[self.kind]
+        needed = {"difference": self.reference, "variant": self.variant}.get(self.kind, self.among)
         if not needed:
             raise ValueError(f"contrast {self.name!r} of kind {self.kind} says not with what it compares")
         if set(self.yes) & set(self.no):
@@ -65,8 +70,12 @@ class Study:
     measure: str  # declared beforehand, of reports/analysis/measures.py
     arms: Mapping[str, Items[str]]
     contrasts: Annotated[Items[Contrast], Field(min_length=1)]
+    curves: Mapping[str, Mapping[str, Items[str]]] = field(default_factory=dict)  # panel -> curve -> labels of arms
 
     def __post_init__(self) -> None:
+        drawn = [label for panel in self.curves.values() for curve in panel.values() for label in curve]
+        if unnamed := [label for label in drawn if label not in self.arms]:
+            raise ValueError(f"a curve goes through {unnamed[0]!r}, which is no arm; arms: {', '.join(self.arms)}")
         for contrast in self.contrasts:
             for label in (contrast.arm, contrast.reference, *contrast.among):
                 if label and label not in self.arms:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from transformers.masking_utils import sdpa_mask
 
 from baselines.methods.hydralora import HydraLora
 from baselines.methods.lora import Lora
@@ -16,7 +17,7 @@ from baselines.methods.molora import MoLora
 from benchmarks.data import batches
 from benchmarks.data.examples import Example
 from benchmarks.jobs.train import LOSS_CHECK_INTERVAL, answer_loss, answer_width, train
-from benchmarks.models.attention import SDPA_NO_SYNC
+from benchmarks.models.attention import SDPA_NO_SYNC, _mask
 from benchmarks.models.load import load as load_model
 from benchmarks.offline.gpu_pass import REHEARSAL
 
@@ -105,6 +106,34 @@ def test_the_device_and_the_cpu_find_the_same_loss_and_gradients(device, dtype):
     assert found[0].keys() == found[1].keys()
     for name, value in found[0].items():
         torch.testing.assert_close(found[1][name].detach().cpu(), value.detach(), **close)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("width", [64, 192])
+def test_gradients_are_finite_at_widths_where_cudnn_gives_nan(device, width):
+    from smoe import sensitivity
+
+    batch = batches.collate(drawn([width, 40, 33, 7]), 0)
+    model = load_model("random:llama:width=128:layers=2", "bfloat16", device)[0]
+    on_device = {k: v.to(device) for k, v in batch.items()}
+    scores = sensitivity(model, {"a": [on_device]}).scores["a"]
+    assert all(0 < score < float("inf") for score in scores.values())
+    model = MoLora().attach(model, {}, 1)
+    answer_loss(model, on_device, answer_width(batch)).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_cudnn_does_not_compute_attention():
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
+def test_a_mask_is_made_of_numbers_in_the_models_dtype_and_its_rows_are_aligned():
+    kept = dict(batch_size=2, q_length=20, kv_length=20, attention_mask=torch.ones(2, 20, dtype=torch.bool))
+    kept["attention_mask"][0, :5] = False
+    made, plain = _mask(dtype=torch.bfloat16, **kept), sdpa_mask(allow_is_causal_skip=False, **kept)
+    assert made.dtype == torch.bfloat16 and made.shape == plain.shape == (2, 1, 20, 20)
+    assert torch.equal(made == 0, plain) and made[~plain].eq(torch.finfo(torch.bfloat16).min).all()
+    assert all(stride % 16 == 0 for stride in made.stride()[:-1])
 
 
 @pytest.mark.gpu

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -147,3 +148,15 @@ def test_the_start_of_a_process_is_what_passed_since_it_was_made():
     before = time.perf_counter()
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert 0.3 < float(told[0]) < time.perf_counter() - before and int(told[1]) > 50e6
+
+
+@pytest.mark.parametrize(("keep", "emptied"), [(False, 1), (True, 0)])
+def test_what_an_accelerators_allocator_holds_stays_where_that_is_asked(monkeypatch, keep, emptied):
+    calls = []
+    told = dict.fromkeys(("max_memory_allocated", "max_memory_reserved"), lambda: 7)
+    acts = {n: lambda n=n: calls.append(n) for n in ("empty_cache", "reset_peak_memory_stats")}
+    monkeypatch.setattr(meter, "allocator_of", lambda device: SimpleNamespace(**told, **acts))
+    with measure("cpu", keep_cache=keep) as found:
+        pass
+    assert calls.count("empty_cache") == emptied and calls.count("reset_peak_memory_stats") == 1
+    assert found.cost.peak_allocated_bytes == 7

@@ -5,18 +5,28 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import time
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+from synthetic_records import make_record
 from typer.testing import CliRunner
 
 from benchmarks import run
 from benchmarks.jobs import session
-from benchmarks.offline import gpu_pass, gpu_summary
+from benchmarks.jobs.meter import NO_COST
+from benchmarks.models import assets
+from benchmarks.models.load import skeleton
+from benchmarks.offline import gpu_pass, gpu_size, gpu_steps, gpu_summary
 from benchmarks.offline.gpu_pass import Step, app
+from benchmarks.offline.gpu_size import SIZES, Size, fitting
+from benchmarks.plan import match
 from benchmarks.studies import shapes
+from benchmarks.studies.published.contestants import FIRST, HELD, dealt
+from results.record import PHASES
+from smoe import block_params
 
 BASE = Step(name="", what="a test", commands=[], expected=0.1, limit=1)
 
@@ -88,7 +98,7 @@ def test_a_step_out_of_time_is_stopped_and_the_next_one_runs(steps, monkeypatch,
 
 def test_nothing_is_started_that_the_budget_has_no_time_for(steps, tmp_path):
     steps(lambda work: [replace(BASE, name="a", commands=[writes(tmp_path / "never", "")])])
-    result = invoke(tmp_path / "out", "--budget-minutes", "0.1")
+    result = invoke(tmp_path / "out", "--minutes", "0.1")
     assert result.exit_code == 1 and "not started, the budget is spent" in result.output
     assert not (tmp_path / "never").exists() and "| a | not run |" in (tmp_path / "out" / "summary.md").read_text()
 
@@ -114,12 +124,12 @@ def test_a_pass_goes_on_elsewhere_from_the_files_at_the_top(steps, tmp_path):
         keeps = f"import os; os.makedirs({str(work / 'records')!r}); open({str(work / 'records' / 'r.json')!r}, 'w')"
         fails = ["timeit", "-n1", "-r1", "1 / 0"]
         return [
-            replace(BASE, name="a", commands=[leaves, ["timeit", "-n1", "-r1", keeps], fails], results="found.json")
+            replace(BASE, name="a", commands=[leaves, ["timeit", "-n1", "-r1", keeps], fails], results=("found.json",))
         ]
 
     steps(made)
     invoke(tmp_path / "out")
-    assert step_file(tmp_path / "out", "a")["results"] == {}
+    assert step_file(tmp_path / "out", "a")["results"] == {"found.json": {}}
     there = tmp_path / "there"
     there.mkdir()
     for name in ("a.json", gpu_pass.RECORDS):
@@ -130,10 +140,59 @@ def test_a_pass_goes_on_elsewhere_from_the_files_at_the_top(steps, tmp_path):
 
 
 def test_a_step_that_ended_before_it_had_results_starts_anew(steps, tmp_path):
-    steps(lambda work: [replace(BASE, name="a", commands=[["timeit", "-n1", "-r1", "1 / 0"]], results="found.json")])
+    steps(lambda work: [replace(BASE, name="a", commands=[["timeit", "-n1", "-r1", "1 / 0"]], results=("found.json",))])
     for _ in range(2):
-        assert invoke(tmp_path).exit_code == 1
-        assert step_file(tmp_path, "a")["results"] is None and not (tmp_path / "work" / "found.json").exists()
+        assert invoke(tmp_path / "out").exit_code == 1
+        assert step_file(tmp_path / "out", "a")["results"] == {}
+        assert not (tmp_path / "out-work" / "found.json").exists()
+
+
+def test_the_folder_that_goes_back_stays_small_and_the_working_one_is_elsewhere(steps, tmp_path):
+    steps(lambda work: [replace(BASE, name="a", commands=[writes(work / "large", "x")])])
+    out, work = tmp_path / "out", tmp_path / "elsewhere"
+    assert invoke(out, "--work", str(work)).exit_code == 0
+    assert {p.name for p in out.iterdir()} == {"a.json", "summary.md"} and (work / "large").is_file()
+    refused = invoke(out, "--work", str(out / "work"))
+    assert refused.exit_code == 2 and "choose one outside" in refused.output
+    names = {f"{step.name}.json" for step in gpu_steps.steps(work, rehearse=False)}
+    assert len(names | {gpu_pass.RECORDS, "summary.md", "clocks.csv"}) <= 8
+
+
+def test_what_follows_is_made_of_the_time_that_is_left_and_kept_for_the_next_try(steps, tmp_path):
+    flag, asked = tmp_path / "flag", []
+
+    def then(left):
+        asked.append(left)
+        return [writes(tmp_path / "ran", str(len(asked))), ["timeit", "-n1", "-r1", f"open({str(flag)!r})"]]
+
+    steps(lambda work: [replace(BASE, name="a", commands=[writes(tmp_path / "ran", "-")], then=then)])
+    assert invoke(tmp_path / "out").exit_code == 1 and 0 < asked[0] < 60
+    flag.touch()
+    assert invoke(tmp_path / "out").exit_code == 0
+    assert (tmp_path / "ran").read_text() == "-1-1"  # planned once, though it was asked how long on either try
+
+
+def job(documents, fixed, train, evaluate):
+    """A finished job of one task that took so many seconds."""
+    costs = {p: replace(NO_COST, wall_seconds=s) for p, s in zip(PHASES, (fixed, 0, train, evaluate), strict=True)}
+    data = {"boolq": {"train_documents": documents, "evaluation_documents": 32}}
+    return replace(make_record("lora", 0, layers=1, tasks=("boolq",)), costs=costs, data=data, losses=(1.0,))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(60, Size(320, 32)), (300, Size(1000, 64)), (1700, Size(8000, 400)), (1e5, Size(None, None))],
+)
+def test_the_comparison_has_as_much_data_as_fits(seconds, expected):
+    measured = job(320, fixed=15, train=3.2, evaluate=0.64)  # 15 s + 10 ms a training document + 20 ms an answer
+    found = fitting([measured], seconds, jobs=6)
+    assert found == expected
+    larger = SIZES[SIZES.index(found) + 1 :]
+    for size in larger[:1]:
+        answers = size.limit or gpu_size.EVERY[1]
+        took = 6 * (15 + 0.01 * (size.documents or gpu_size.EVERY[0]) + 0.02 * answers)
+        assert took + gpu_size.BETWEEN > gpu_size.SAFETY * seconds
+    assert fitting([], seconds, jobs=6) == SIZES[0]
 
 
 def test_a_rehearsal_and_a_card_do_not_share_a_folder(steps, tmp_path):
@@ -165,36 +224,47 @@ def test_an_interrupted_step_is_recorded_and_taken_up_again(steps, tmp_path):
 
 
 def test_the_pass_asks_for_what_it_should(tmp_path, monkeypatch):
-    found = {step.name: step for step in gpu_pass.steps(tmp_path, rehearse=False)}
-    assert list(found) == ["tests", "speed", "shapes", "commonsense"]
+    found = {step.name: step for step in gpu_steps.steps(tmp_path, rehearse=False)}
+    assert list(found) == ["tests", "speed", "shapes", "evaluation", "commonsense"]
+    assert sum(step.expected for step in list(found.values())[:4]) <= 6  # of twelve minutes
+    monkeypatch.setattr(gpu_steps, "fitting", lambda records, left, jobs: Size(1000, 64))
+    monkeypatch.setattr(session, "_check_data", lambda *_: None)
     planned = []
-    read = session._check_data
-    for module, *arguments in (commands := found["commonsense"].commands):
-        # the last asks for all the jobs of those before it, so that their data are read once
-        whole = [module, *arguments] == list(commands[-1])
-        monkeypatch.setattr(session, "_check_data", read if whole else lambda *_: None)
+    for module, *arguments in [*found["commonsense"].commands, *found["commonsense"].then(300.0)]:
         assert module == "benchmarks.run" and arguments[arguments.index("--device") + 1] == "cuda"
         arguments[arguments.index("--device") + 1] = "cpu"  # a plan can be made here, too
         result = CliRunner().invoke(run.app, [*arguments, "--dry-run"], catch_exceptions=False)
-        planned.append({job["key"]: job for job in json.loads(result.output)})
-    *by_seed, last = planned
-    assert set(last) == set().union(*by_seed) and sum(map(len, by_seed)) == len(last) == 1 + 3 * 6
-    assert {job["evaluation_batch_size"] for job in last.values()} == {64}
-    assert {(job["train_documents"], job["evaluation_limit"]) for job in last.values()} == {(None, None)}
+        planned.append(json.loads(result.output))
+    assert [len(jobs) for jobs in planned] == [1, 6, 5, 5]
+    assert {job["method"] for job in planned[1]} == {
+        "frozen",
+        "lora",
+        "lora-smoe",
+        "molora",
+        "adalora",
+        "random-experts",
+    }
+    assert [{job["seed"] for job in jobs} for jobs in planned[1:]] == [{0}, {1}, {2}]
+    every = [job for jobs in planned[1:] for job in jobs]
+    assert {job["evaluation_batch_size"] for job in every} == {64}
+    assert {(job["train_documents"], job["evaluation_limit"]) for job in every if job["method"] != "frozen"} == {
+        (1000, 64)
+    }
 
 
-def test_shapes_are_measured_for_every_adapter_method_and_go_on(monkeypatch, tmp_path):
+def test_shapes_are_measured_for_every_method_and_go_on_where_they_failed(monkeypatch, tmp_path):
     out = tmp_path / "shapes.json"
-    sizes = replace(shapes.REHEARSAL, documents=1)
-    monkeypatch.setattr(shapes, "REHEARSAL", sizes)
-    monkeypatch.setattr(shapes, "methods", lambda: ["lora", "lora-smoe"])
+    monkeypatch.setattr(shapes, "REHEARSAL", replace(shapes.REHEARSAL, documents=1))
+    monkeypatch.setattr(assets, "embedded_model", lambda: pytest.fail("random weights need no tokeniser"))
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # the default takes minutes here
+    few = {name: FIRST[name] for name in ("lora", "lora-smoe", HELD)}
+    monkeypatch.setattr(shapes, "contestants", lambda every: few)
     measured = shapes.measured
 
-    def dies(name, method, *rest):
-        if method.name == "lora-smoe":
+    def dies(name, label, *rest):
+        if label == "lora-smoe":
             raise SystemExit("killed")
-        return measured(name, method, *rest)
+        return measured(name, label, *rest)
 
     monkeypatch.setattr(shapes, "measured", dies)
     arguments = ["--out", str(out), "--rehearse"]
@@ -202,16 +272,51 @@ def test_shapes_are_measured_for_every_adapter_method_and_go_on(monkeypatch, tmp
     body = json.loads(out.read_text())
     assert [(e["method"], e["error"]) for e in body["entries"]] == [("lora", None), ("lora-smoe", "the process ended")]
     first = body["entries"][0]
-    assert first["steps"].keys() == {"1", "2"} and first["steps"]["2"]["wall_seconds"] > 0
+    assert first["steps"].keys() == {"1", "2"} and first["steps"]["2"]["profile"]["kernels"] > 100
+    assert len(first["steps"]["2"]["profile"]["longest"]) == 10
     monkeypatch.setattr(shapes, "measured", measured)
     assert CliRunner().invoke(shapes.app, arguments, catch_exceptions=False).exit_code == 0
     body = json.loads(out.read_text())
-    assert body["entries"][0] == first and body["entries"][1]["steps"]["1"]["tokens"] == sizes.tokens
-    assert [row["bound"] for row in body["ratios"]] == [1.10, 1.0, 1.05, 1.0]
+    assert body["entries"][0] == first and [e["error"] for e in body["entries"]] == [None] * 3
+    assert [row["bound"] for row in body["ratios"]] == [1.10, None, 1.0, 1.05, 1.0]
     assert [row["name"].split(":")[0] for row in body["compiled"]] == [
         "training step of lora",
         "training step of lora-smoe",
     ]
+
+
+def test_shapes_of_which_nothing_could_be_measured_fail(monkeypatch, tmp_path):
+    def fails(*_):
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(shapes, "weights", fails)
+    arguments = ["--out", str(tmp_path / "shapes.json"), "--rehearse", "--parts", "entries"]
+    assert CliRunner().invoke(shapes.app, arguments).exit_code == 1
+    assert {e["error"] for e in json.loads((tmp_path / "shapes.json").read_text())["entries"]} == {
+        "RuntimeError: no kernel image"
+    }
+
+
+def test_a_step_is_what_more_of_them_take():
+    """A fixed cost of every call to `train` is not in it, and caches stay as they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shapes, "steps", lambda model, method, chosen: time.sleep(0.05 + 0.02 * len(chosen)))
+        cost = shapes._step(None, None, ({}, 7), 4, "cpu")
+    assert cost["wall_seconds"] == pytest.approx(0.02, rel=0.3) and cost["tokens"] == 7
+
+
+def test_experts_are_dealt_as_a_real_model_has_them_at_the_size_of_the_others():
+    found = shape_blocks("random:Qwen2.5-3B")
+    placed = dealt(found)
+    share = [sum(n == k for n in placed.values()) / len(placed) for k in (0, 1, 8)]
+    assert share == pytest.approx([42 / 210, 26 / 210, 50 / 210], abs=0.01)
+    params = sum(block_params(found[b], n, 8) for b, n in placed.items())
+    assert params == pytest.approx(match.target("params", found), rel=0.02)
+
+
+def shape_blocks(name):
+    """Blocks of a published shape."""
+    return match.shapes_of(skeleton(name))
 
 
 def test_what_runs_out_of_memory_at_the_shapes_is_a_row(monkeypatch):
@@ -221,8 +326,7 @@ def test_what_runs_out_of_memory_at_the_shapes_is_a_row(monkeypatch):
         return {"wall_seconds": 1.0}
 
     monkeypatch.setattr(shapes, "_step", too_large)
-    (method,) = shapes.parse_methods("lora")
-    found = shapes.measured(shapes.REHEARSAL.models[0], method, shapes.REHEARSAL, "cpu")
+    found = shapes.measured(shapes.REHEARSAL.models[0], "lora", "lora", shapes.REHEARSAL, "cpu")
     assert found["steps"]["1"] == {"wall_seconds": 1.0}
     assert found["steps"]["2"]["error"].startswith("OutOfMemoryError: CUDA out of memory") and found["error"] is None
 

@@ -11,20 +11,29 @@ from typer.testing import CliRunner
 from baselines.allocator import Allocator
 from benchmarks import registry
 from benchmarks.jobs import asking
-from benchmarks.plan.questions import SIZES, planned
+from benchmarks.plan.parse import parse_methods
+from benchmarks.plan.questions import SIZES, Scale, planned
 from results.store import Store
 from results.studies.study import Study
 from smoe import block_params, block_shapes
 
-NAMES = ("routing", "allocation", "scarcity", "interference", "granularity")
+NAMES = ("routing", "allocation", "scarcity", "interference", "granularity", "agreement")
+FORMS = (*NAMES, "scarcity --long")
 
 
 def question(name):
-    return importlib.import_module(f"benchmarks.studies.{name}").QUESTION
+    study, *long = name.split()
+    return getattr(importlib.import_module(f"benchmarks.studies.{study}"), "LONG" if long else "QUESTION")
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        pytest.param(n, size, marks=pytest.mark.slow if "--long" in n and size != "tiny" else [])
+        for n in FORMS
+        for size in SIZES
+    ],
+)
 def test_arms_and_contrasts_fit_at_every_size_and_every_job_can_be_run(name, size):
     study, specs = planned(question(name), size)
     keys = {key for of_arm in study.arms.values() for key in of_arm}
@@ -85,10 +94,35 @@ def test_the_cost_is_told_in_hours_from_measured_speeds(tmp_path):
     assert hours and 1 < float(hours[1]) < 100
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "scarcity" else pytest.mark.slow) for n in NAMES])
+def test_the_long_form_of_scarcity_is_what_was_specified():
+    asked, means, ranks = question("scarcity --long"), (0.125, 0.25, 0.5, 1, 2, 4), (1, 8)
+    scale = Scale(size=SIZES["small"], blocks=210, shapes={}, tasks=("boolq", "piqa"))
+    arms = {arm.label: parse_methods(arm.request["methods"])[0].hyperparameters() for arm in asked.arms(scale)}
+    assert len(arms) == len(means) * len(ranks) * (1 + 1 + 5 + 1 + 1)
+    for r in ranks:
+        for mean in means:
+            total = round(210 * mean)
+            here = {n.split(" at ")[0]: h for n, h in arms.items() if n.endswith(f" at {mean:g}, rank {r}")}
+            assert len(here) == 9 and {h["allocation_seed"] for n, h in here.items() if "random" in n} == set(range(5))
+            assert all((h["total_experts"], h["r"]) == (total, r) for n, h in here.items() if n != "ranks")
+            assert here["ranks"]["total_ranks"] == r * total
+    contrasts = asked.contrasts(scale)
+    assert {c.arm for c in contrasts if c.decides} == {f"lora-smoe at 0.125, rank {r}" for r in ranks}
+    assert all(len(c.among) == 5 for c in contrasts if c.decides)
+    assert {label for panel in asked.curves(scale).values() for of in panel.values() for label in of} == set(arms)
+
+
+def test_a_long_form_is_refused_where_there_is_none(tmp_path):
+    app = importlib.import_module("benchmarks.studies.routing").app
+    refused = CliRunner().invoke(app, ["--size", "tiny", "--long", "--dry-run", "--out", str(tmp_path)])
+    assert refused.exit_code == 2 and "study routing has no long form" in refused.output
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "scarcity" else pytest.mark.slow) for n in FORMS])
 def test_a_study_of_size_tiny_runs_answers_and_is_not_run_twice(name, tmp_path, monkeypatch):
-    app = importlib.import_module(f"benchmarks.studies.{name}").app
-    ran = CliRunner().invoke(app, ["--size", "tiny", "--out", str(tmp_path)])
+    study, *long = name.split()
+    app = importlib.import_module(f"benchmarks.studies.{study}").app
+    ran = CliRunner().invoke(app, ["--size", "tiny", "--out", str(tmp_path), *long])
     assert ran.exit_code == 0, ran.output
     study, records = Study.load(tmp_path), Store(tmp_path).all()
     assert {r.key for r in records} == {key for keys in study.arms.values() for key in keys}
@@ -97,7 +131,7 @@ def test_a_study_of_size_tiny_runs_answers_and_is_not_run_twice(name, tmp_path, 
     assert page.startswith(f"# {study.question}") and f"{len(records)} of {len(records)} finished" in page
     assert all(contrast.name in page for contrast in study.contrasts) and "no records to compare" not in page
     monkeypatch.setattr(asking, "attempt", lambda *_: pytest.fail("a finished job was run again"))
-    assert CliRunner().invoke(app, ["--size", "tiny", "--out", str(tmp_path)]).exit_code == 0
+    assert CliRunner().invoke(app, ["--size", "tiny", "--out", str(tmp_path), *long]).exit_code == 0
 
 
 @pytest.mark.parametrize("size", SIZES)

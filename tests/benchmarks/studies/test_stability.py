@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import datasets
 import pytest
 from typer.testing import CliRunner
@@ -68,6 +70,16 @@ def test_every_size_and_draw_leaves_its_allocation_and_a_second_call_computes_no
     assert len(allocated) == 4 and kept(tmp_path) == found
     assert run(tmp_path, "--seeds", "0-2").exit_code == 0
     assert allocated[4:] == [1, 2] and len(kept(tmp_path).allocations) == 6
+
+
+def test_the_question_and_the_cost_are_told_before_anything_is_allocated(tmp_path, allocated):
+    told = run(tmp_path, "--dry-run")
+    assert told.exit_code == 0 and not allocated and not list(tmp_path.iterdir())
+    for word in ("Question:", "Design:", "Yes:", "No:", "Undecided:", "Allocations: 4, of which 4 are left; cost: not"):
+        assert word in told.output
+    assert run(tmp_path, "--seeds", "0").exit_code == 0
+    told = run(tmp_path, "--dry-run")
+    assert re.search(r"Allocations: 4, of which 2 are left; cost: about \d\.\d\d hours for 2 of them", told.output)
 
 
 def test_an_interrupted_measurement_goes_on_where_it_stopped(tmp_path, allocated):

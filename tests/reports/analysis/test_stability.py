@@ -10,6 +10,7 @@ import pytest
 from reports.analysis.stability import (
     DRAW,
     SMALLER,
+    answers,
     chance_overlap,
     load_stability,
     overlap,
@@ -17,9 +18,9 @@ from reports.analysis.stability import (
     stability_frame,
 )
 from reports.figures.stability import draw_stability
-from reports.render.stability import stability_table
+from reports.render.stability import stability_table, write_stability
 from results.record import RecordError
-from results.studies.stability import Stability
+from results.studies.stability import QUESTION, YES, Stability
 
 
 def measured(allocations, method="lora-smoe", **changes):
@@ -71,6 +72,23 @@ def test_every_pair_of_draws_and_every_smaller_probe_is_a_row():
     assert len(table.rows) == 5 and table.rows[0][:4] == ("lora-smoe", DRAW, "1", "3")
     figure = draw_stability(pairs, "a title")
     assert len(figure.axes) == 2
+
+
+@pytest.mark.parametrize(
+    ("other", "rho", "word"),
+    [((1, 2, 3, 4, 5), 1.0, "yes"), ((3, 1, 2, 4, 5), 0.7, "undecided"), ((5, 4, 3, 2, 1), -1.0, "no")],
+)
+def test_the_answer_goes_by_the_declared_agreement_of_two_draws(other, rho, word, tmp_path):
+    blocks = "qkvod"
+    first = dict(zip(blocks, range(1, 6), strict=True))
+    draws = {(0, 1): first, (1, 1): first, (0, 8): first, (1, 8): dict(zip(blocks, other, strict=True))}
+    even = measured({(seed, 8): dict.fromkeys(blocks, 3) for seed in (0, 1)}, method="molora")
+    own, none = answers(stability_frame([measured(draws), even]))
+    assert own.startswith(f"lora-smoe: {word}. At 8 samples a task agreement is {rho:.2f}; ")
+    assert none == "molora: undecided. Its allocations are the same in every block."
+    write_stability([measured(draws), even], tmp_path, ())
+    page = (tmp_path / "stability.md").read_text()
+    assert QUESTION in page and f"lora-smoe: {word}" in page and f"- Yes: {YES}" in page
 
 
 def test_a_measurement_survives_writing_and_reading(tmp_path):

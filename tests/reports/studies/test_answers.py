@@ -7,13 +7,15 @@ import random
 from pathlib import Path
 
 import pytest
+from scipy.stats import spearmanr
 from synthetic_records import make_record
 from typer.testing import CliRunner
 
 from reports.__main__ import app
 from reports.analysis import claims
 from reports.analysis.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDABLE, _study
-from reports.analysis.study_answers import answered, load_answers
+from reports.analysis.study_answers import agreement_points, answered, load_answers
+from reports.studies.drawing import curve_frame
 from reports.studies.page import study_table, write_study
 from results.store import Store
 from results.studies.study import Contrast, Study
@@ -108,6 +110,82 @@ def test_a_rank_among_random_ones_is_a_permutation_test(bits, p, word):
     asked = Contrast(name="a among them", kind="rank", arm="a", among=tuple(label for label, _ in draws), no=("worse",))
     found = answer_of([*run("a", bits, seeds=(0, 1)), *draws], asked)
     assert found.answers[0].p == pytest.approx(p) and found.answers[0].word == word
+
+
+def test_the_mean_of_several_arms_is_compared_with_at_the_same_seeds():
+    others = [pair for i, bits in enumerate((1.9, 2.1, 2.3)) for pair in run(f"random {i}", bits)]
+    asked = Contrast(name="a among them", kind="mean", arm="a", among=("random 0", "random 1", "random 2"))
+    found = answer_of([*run("a", 1.8), *others], asked)
+    (one,) = found.answers
+    assert one.value == pytest.approx(1.8 - 2.1, abs=0.01) and (one.seeds, one.answer) == (3, "yes")
+    assert answer_of([*run("a", 2.1), *others], asked).answer == "no"  # equal to the mean, if worse than the best
+    with pytest.raises(ValueError, match="says not with what it compares"):
+        dataclasses.replace(asked, among=())
+
+
+BLOCKS = [f"model.layers.{i}.mlp.up_proj" for i in range(12)]
+
+
+def placed(label, bits, moved, seeds=(0, 1, 2)):
+    """Records whose allocations differ from seed to seed in the places of `moved` blocks."""
+    made = []
+    for _, r in run(label, bits, seeds):
+        order = list(range(len(BLOCKS)))
+        order[:moved] = random.Random(f"{label}{r.spec.seed}").sample(order[:moved], moved)
+        made.append((label, dataclasses.replace(r, facts={"experts": dict(zip(BLOCKS, order, strict=True))})))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("levels", "word", "answer"),
+    [((1.5, 1.6, 1.7, 1.8, 1.9), "better", "yes"), ((1.9, 1.8, 1.7, 1.6, 1.5), "worse", "no"),
+     ((1.5, 1.9, 1.6, 1.8, 1.7), "undecided", "undecided")],
+)  # fmt: skip
+def test_agreement_over_seeds_is_correlated_with_what_is_learned(levels, word, answer, tmp_path):
+    names = [f"score{i}" for i in range(5)]
+    records = [r for i, name in enumerate(names) for r in placed(name, levels[i], 2 + 2 * i)]
+    asked = Contrast(name="agreement", kind="agreement", arm="score0", among=tuple(names), no=("worse",))
+    found = answer_of(records, asked)
+    (one,) = found.answers
+    points = agreement_points(asked, found.arms, found.measure)
+    order = sorted(names, key=lambda n: -points[n][0])
+    assert order == names  # fewer blocks moved, more agreement
+    expected = spearmanr([points[n][0] for n in names], [-points[n][1] for n in names]).statistic
+    assert f"rank correlation {expected:z.2f} over 5" in one.note
+    assert (one.word, one.answer) == (word, answer)
+    if word == "better":
+        assert one.p == pytest.approx(1 / 120)  # the one best of all orders of five
+    page = write_study(found, tmp_path, ("png",)).read_text()
+    assert "![agreement](agreement.png)" in page and (tmp_path / "agreement.png").stat().st_size > 1000
+
+
+def test_agreement_needs_two_seeds_and_three_scores():
+    asked = Contrast(name="agreement", kind="agreement", arm="a", among=("a", "b", "c"), no=("worse",))
+    one_seed = [r for name in "abc" for r in placed(name, 2.0, 4, seeds=(0,))]
+    found = answer_of(one_seed, asked)
+    assert found.answer == "undecided" and found.answers[0].note.startswith("0 of 3 importances")
+    even = [(n, dataclasses.replace(r, facts={"experts": dict.fromkeys(BLOCKS, 4)})) for n, r in placed("c", 2.0, 4)]
+    found = answer_of([*placed("a", 2.0, 4), *placed("b", 2.1, 6), *even], asked)
+    assert found.answers[0].note.startswith("2 of 3 importances")
+
+
+def test_curves_go_over_parameters_a_panel_each(tmp_path):
+    labels = ["a at 1", "a at 4", "random 0 at 1", "random 0 at 4"]
+    records = [r for i, label in enumerate(labels) for r in run(label, 1.8 + 0.1 * i)]
+    asked = Contrast(name="a against random", arm="a at 1", reference="random 0 at 1")
+    curves = {"rank 8": {"a": labels[:2], "random 0": labels[2:]}}
+    study = dataclasses.replace(study_of(records, asked), curves=curves)
+    found = answered(study, {r.key: r for _, r in records})
+    page = write_study(found, tmp_path, ("png",)).read_text()
+    assert "![curves](curves.png)" in page and (tmp_path / "curves.png").stat().st_size > 1000
+    frame = curve_frame(found)
+    assert list(frame["arm"]) == labels and list(frame["panel"].unique()) == ["rank 8"]
+    params = {label: r.parameters.trainable for label, r in reversed(records)}  # the first seed's
+    assert list(frame["trainable_params"]) == [params[label] for label in labels]
+    assert frame["bits_per_byte"].to_list() == pytest.approx([1.8, 1.9, 2.0, 2.1], abs=0.1)
+    assert study.load(study.save(tmp_path).parent) == study
+    with pytest.raises(ValueError, match="a curve goes through 'other', which is no arm"):
+        dataclasses.replace(study, curves={"rank 8": {"b": ["other"]}})
 
 
 def test_adapters_of_single_tasks_are_one_row_on_the_tasks_that_are_compared():

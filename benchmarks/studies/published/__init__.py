@@ -1,0 +1,1 @@
+"""What `study shapes` measures at the shapes of published models."""
