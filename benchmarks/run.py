@@ -63,9 +63,7 @@ def main(
         str | None, typer.Option("--tune-lr", help="The same, from rates of your own: 1e-4,3e-4,1e-3.")
     ] = None,
     out: Annotated[Path, typer.Option(parser=folder_path, help="Folder of the records.")] = SCRATCH,
-    job_timeout: Annotated[
-        float | None, typer.Option("--job-timeout", help="Seconds that a job may take before it is stopped. [no limit]")
-    ] = None,
+    job_timeout: Annotated[float | None, typer.Option(help="Seconds until a job is stopped. [no limit]")] = None,
     tracker: Annotated[
         str | None, typer.Option("--tracker", help="Told of every job: trackio, wandb or tensorboard. [none]")
     ] = None,

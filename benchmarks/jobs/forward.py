@@ -16,10 +16,13 @@ def first_use(model: torch.nn.Module) -> None:
     """Send a few tokens through a frozen model and back, so that no phase pays for what a device does once.
 
     Kernels are loaded and libraries made ready by the first product: 1 to 3 s, which would fall into the training of
-    one method and into the allocation of another.
+    one method and into the allocation of another. A CPU has nothing of the kind, and is left alone.
     """
+    device = next(model.parameters()).device
+    if device.type == "cpu":
+        return
     with frozen_for_scoring(model):
-        ids = torch.zeros((1, 8), dtype=torch.long, device=next(model.parameters()).device)
+        ids = torch.zeros((1, 8), dtype=torch.long, device=device)
         model(input_ids=ids).logits.float().mean().backward()
 
 

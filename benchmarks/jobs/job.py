@@ -58,8 +58,7 @@ def job(spec: RunSpec, progress: Progress, draft: Record, keep: Path | None = No
         dimensions = {**asked.facts(base.config), **blocks.facts(base, trained_blocks)}
         shapes = match.reference_shapes(base, spec.targets) if spec.match != "none" else {}
         plain = models.twin(base) if asked.keeps_base else None
-        if spec.device != "cpu":
-            first_use(base)
+        first_use(base)
         set_seed(spec.seed)
 
     progress("allocate", 0, 1)

@@ -86,9 +86,8 @@ def main(
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on")
     finally:
-        (out / "summary.md").write_text(
-            summary(card, [(s, recorded(out, s)) for s in all_steps], work), encoding="utf-8"
-        )
+        page = summary(card, [(s, recorded(out, s)) for s in all_steps], work)
+        (out / "summary.md").write_text(page, encoding="utf-8")
         typer.echo(f"{out / 'summary.md'}")
     raise typer.Exit(0 if all((recorded(out, s) or {}).get("status") == "done" for s in chosen) else 1)
 

@@ -31,16 +31,13 @@ class Step:
 
 def steps(work: Path, rehearse: bool) -> list[Step]:
     """Return what is run, in this order: the most evidence a second first."""
-    where = [str(work / name) for name in ("layer", "wide", "training", "evaluation")]
-    layer, wide, training, evaluation = where
+    layer, wide, training, evaluation = (str(work / name) for name in ("layer", "wide", "training", "evaluation"))
     shapes = ["benchmarks.studies.shapes", "--out", str(work / "shapes.json")]
     if rehearse:
-        on, large = ["--model", "tiny", "--dtype", "float32", "--device", "cpu"], ["--width", "64", "--tokens", "32"]
+        on, large = ["--model", "tiny", "--dtype", "float32", "--device", "cpu"], ["--width", "64", "--effort", "0.05"]
         sizes, toy = ["--width", "32", "--tokens", "16", "--effort", "0.05"], ["--rehearse"]
-        large = [*large, "--effort", "0.05"]
     else:
         on, sizes, large, toy = ["--device", "cuda"], [], ["--width", "4096", "--tokens", "16384"], []
-    speed = ["benchmarks.speed", *on]
     three, eight = ([], []) if rehearse else (["--models", "random:Qwen2.5-3B"], ["--models", "random:Llama-3.1-8B"])
     made = [
         Step(
@@ -54,9 +51,9 @@ def steps(work: Path, rehearse: bool) -> list[Step]:
             name="speed",
             what="layer at two sizes, training step and sensitivity pass beside what they compete with, as ratios",
             commands=[
-                [*speed, *sizes, "--only", "layer", "--out", layer],
-                [*speed, *large, "--only", "layer", "--out", wide],
-                [*speed, *sizes, "--only", "training,scoring", "--out", training],
+                ["benchmarks.speed", *on, *sizes, "--only", "layer", "--out", layer],
+                ["benchmarks.speed", *on, *large, "--only", "layer", "--out", wide],
+                ["benchmarks.speed", *on, *sizes, "--only", "training,scoring", "--out", training],
             ],
             results=tuple(f"{name}/speed.json" for name in ("layer", "wide", "training")),
             expected=1.5,
@@ -77,7 +74,7 @@ def steps(work: Path, rehearse: bool) -> list[Step]:
         Step(
             name="evaluation",
             what="choices scored by shared prefixes beside lm-eval's own wrapper: time and memory",
-            commands=[[*speed, *sizes, "--only", "evaluation", "--out", evaluation]],
+            commands=[["benchmarks.speed", *on, *sizes, "--only", "evaluation", "--out", evaluation]],
             results=("evaluation/speed.json",),
             expected=1,
             limit=1.5,
