@@ -92,7 +92,7 @@ OTHERS = [
     (REFUSED, "benchmarks.compare {records} {records} --memory nan", "memory: nan is no limit; give a number above 0"),
     (REFUSED, "benchmarks.gate --new {absent}", "no such folder or file; name one that holds records"),
     (REFUSED, "benchmarks.gate --new {records} --baseline {absent}", "no such folder or file"),
-    (REFUSED, "benchmarks.speed --only nope", "unknown comparison 'nope'; known: "),
+    (REFUSED, "benchmarks.speed --only nope", "unknown comparison 'nope'; did you mean"),
     (REFUSED, "benchmarks.speed --dtype float8", "unknown dtype 'float8'; did you mean float32"),
     (REFUSED, "benchmarks.speed --device x", "unknown device 'x'; did you mean xpu?"),
     (REFUSED, "benchmarks.speed --model /nope", "unknown model (or no such folder or file) '/nope'"),

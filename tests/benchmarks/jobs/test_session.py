@@ -19,7 +19,7 @@ def test_a_job_without_a_record_leaves_the_table_and_the_report_of_the_others(tm
     output = capfd.readouterr()
     for method in ("lora", "molora", "adalora"):
         assert re.search(rf"^\s*{method}\b", output.out, re.MULTILINE)
-    assert output.err.splitlines() == [f"no record of {make_spec(method='mola').key}"]
+    assert output.err.splitlines() == [f"error: no record of {make_spec(method='mola').key}"]
     assert "molora" in (store.folder / "report" / "index.html").read_text(encoding="utf-8")
 
 
