@@ -79,20 +79,22 @@ def settings(method) -> dict[str, object]:
     return json.loads(json.dumps(method.hyperparameters()))
 
 
-def chooses_few(asked: str) -> bool:
-    """Whether a token gets the best few experts: near a tie another processor's rounding chooses the other one."""
-    return asked.split(":")[0] == "mola" or "top_k=" in asked
+def same(now: dict, golden: dict) -> bool:
+    """Whether losses and logits are the golden ones but for rounding."""
+    return all(
+        math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
+        for name, tolerance in (("losses", 2e-5), ("logits", 2e-3))
+        for a, b in zip(now[name], golden[name], strict=True)
+    )
 
 
 @pytest.mark.parametrize("asked", ASKED)
 def test_losses_answers_and_experts_are_the_golden_ones(asked):
-    golden = json.loads(FIXTURE.read_text())[asked]["run"]
-    now = measured(asked)
+    fixture = json.loads(FIXTURE.read_text())[asked]
+    now, golden = measured(asked), fixture["run"]
     assert now["experts"] == golden["experts"] and now["parameters"] == golden["parameters"]
-    close = {"losses": 5e-4, "logits": 5e-2} if chooses_few(asked) else {"losses": 2e-5, "logits": 2e-3}
-    for name, tolerance in close.items():
-        pairs = zip(now[name], golden[name], strict=True)
-        assert all(math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance) for a, b in pairs)
+    # Where a token's best experts nearly tie, the rounding of another processor chooses the other one: `tied`.
+    assert any(same(now, run) for run in (golden, fixture.get("tied", golden)))
 
 
 @pytest.mark.parametrize("asked", ASKED)
@@ -101,7 +103,7 @@ def test_a_spec_says_the_same_of_it_so_that_its_key_stays(asked):
 
 
 def written() -> None:
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # what another processor's ties gave (`tied`) is to be added by hand
     lines = [f" {json.dumps(a)}: {json.dumps({'run': measured(a), 'spec': asked_of_a_spec(a)})}" for a in ASKED]
     FIXTURE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 

@@ -17,7 +17,7 @@ def test_counts(counted, number):
     assert {holds}
 
 def test_counts_nothing():
-    assert True
+    pass
 """
 
 
