@@ -50,6 +50,10 @@ from smoe.routers.state import Own, Routed, RoutingState
 from smoe.variants.svd_start import block_scale, take_out
 
 
+ALIGNED_ON: tuple[str, ...] = ("cuda",)  # where tensor cores want operands whose rows begin at multiples of 16 bytes
+ALIGNMENT = 16  # bytes
+
+
 class SMoELinear(nn.Module, BaseTunerLayer):
     """y = W x + (alpha / r) sum_e g_e(x) B_e A_e x, with adapters by name as in PEFT.
 
@@ -169,7 +173,7 @@ class SMoELinear(nn.Module, BaseTunerLayer):
         config, experts = self.configs[adapter], self.experts[adapter]
         scaling = self.scales[adapter]
         x_dropped = self.smoe_dropout[adapter](x)
-        h = F.linear(x_dropped, self.smoe_A[adapter].to(x.dtype))
+        h = _product(x_dropped, self.smoe_A[adapter])
         if experts > 1:
             h, logits = self._logits(h, x_dropped, adapter)
             routed = Routed(*self.routers[adapter].gates(logits, config, self.routing, self.own(x, adapter)))
@@ -250,3 +254,16 @@ class SMoELinear(nn.Module, BaseTunerLayer):
 
     def extra_repr(self) -> str:
         return f"experts={self.experts}"
+
+
+def _product(x: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+    """Return x A^T in the dtype of x, with spare rows of zeros under A where the device wants a round number of them.
+
+    E experts and their router have E r + E rows, 27 for three experts of r 8, and both products of the backward pass
+    read what these rows made of x as an operand.
+    """
+    a = a.to(x.dtype)
+    spare = -a.shape[0] % (ALIGNMENT // x.element_size())
+    if spare == 0 or x.device.type not in ALIGNED_ON:
+        return F.linear(x, a)
+    return F.linear(x, F.pad(a, (0, 0, 0, spare)))[..., : a.shape[0]]

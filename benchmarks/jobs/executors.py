@@ -196,8 +196,8 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 
 @functools.cache
 def _shared_at_start() -> bool | None:
-    """Look once, before this process's own jobs are load."""
-    return shared_machine()
+    """Look once, before this process's own jobs are load, unless whoever started it knows."""
+    return os.environ[SHARED] == "1" if SHARED in os.environ else shared_machine()
 
 
 @functools.cache

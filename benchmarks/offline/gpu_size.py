@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from results import Record
 from results.record import PHASES
 
-SAFETY = 0.6  # share of the time that is planned with: AdaLoRA's steps take up to three times those of LoRA
+SAFETY = 0.8  # share of the time that is planned with: AdaLoRA's steps take up to three times those of LoRA
+GAIN = 4.0  # jobs at once do so many times the work of one on a device, reckoned; outside it as many as there are
 BETWEEN = 10.0  # seconds between the start of a run and its first job
 
 
@@ -29,12 +30,12 @@ class Size:
 
 
 EVERY = (21136, 13219)  # documents that --profile full trains on and evaluates
-SIZES = (Size(320, 32), Size(1000, 64), Size(2000, 100), Size(4000, 200), Size(8000, 400), Size(None, None))
+SIZES = (Size(320, 32), Size(1000, 100), Size(2000, 400), Size(4000, 400), Size(8000, 400), Size(None, None))
 FIRST = SIZES[0]  # of the one job by which the others are sized
 
 
-def fitting(records: Sequence[Record], seconds: float, jobs: int) -> Size:
-    """Return the largest size at which so many jobs should end within a share `SAFETY` of the seconds.
+def fitting(records: Sequence[Record], seconds: float, jobs: int, together: int = 1) -> Size:
+    """Return the largest size at which so many jobs, `together` at once, should end within a share `SAFETY` of seconds.
 
     The smallest where no job tells, or none fits: whatever of it ends is something.
     """
@@ -46,7 +47,8 @@ def fitting(records: Sequence[Record], seconds: float, jobs: int) -> Size:
     def expected(size: Size) -> float:
         trained = size.documents or EVERY[0]
         answered = len(told[0].spec.tasks) * size.limit if size.limit else EVERY[1]
-        return BETWEEN + jobs * (fixed + trained * a_document + answered * an_answer)
+        on_device = (trained * a_document + answered * an_answer) / min(GAIN, together)
+        return BETWEEN + jobs * (fixed / together + on_device)
 
     return max((s for s in SIZES if expected(s) <= SAFETY * seconds), key=expected, default=SIZES[0])
 

@@ -11,8 +11,10 @@ from benchmarks.offline.gpu_size import FIRST, SIZES, Size, fitting
 from results.store import Store
 
 REHEARSED = 30.0  # minutes that any step of a rehearsal may take, on whatever machine it is
-TRAINED = "lora-smoe,lora,molora,random-experts,adalora"  # with frozen, the main five and random placement
-JOBS = 6
+METHODS = "adalora,lora-smoe,lora,lora-own,molora,random-experts,inverse-experts,frozen"  # the longest jobs first
+SEEDS = 3
+JOBS = SEEDS * 7 + 1
+TOGETHER = 12  # jobs at once: at 135M a step is bound by launches, and the device idles most of the time
 TESTS = ("tests/benchmarks/test_gpu.py", "tests/benchmarks/jobs/test_meter.py")
 
 
@@ -24,6 +26,8 @@ class Step:
     what: str
     commands: Sequence[Sequence[str]]  # arguments of `python -m`
     then: Callable[[float], Sequence[Sequence[str]]] | None = None  # seconds left -> what follows those
+    together: int = 1  # processes at once of each command of `then`; runs over one folder share their jobs
+    last: Sequence[Sequence[str]] = ()  # for what time is left after all that
     results: tuple[str, ...] = ()  # JSON files of the working folder that they leave
     expected: float  # minutes, on one H100: reckoned from shapes, not measured
     limit: float  # minutes
@@ -31,14 +35,14 @@ class Step:
 
 def steps(work: Path, rehearse: bool) -> list[Step]:
     """Return what is run, in this order: the most evidence a second first."""
-    layer, wide, training, evaluation = (str(work / name) for name in ("layer", "wide", "training", "evaluation"))
-    shapes = ["benchmarks.studies.shapes", "--out", str(work / "shapes.json")]
+    layer, wide, small, training = (str(work / name) for name in ("layer", "wide", "small", "training"))
     if rehearse:
         on, large = ["--model", "tiny", "--dtype", "float32", "--device", "cpu"], ["--width", "64", "--effort", "0.05"]
-        sizes, toy = ["--width", "32", "--tokens", "16", "--effort", "0.05"], ["--rehearse"]
+        sizes = ["--width", "32", "--tokens", "16", "--effort", "0.05"]
     else:
-        on, sizes, large, toy = ["--device", "cuda"], [], ["--width", "4096", "--tokens", "16384"], []
-    three, eight = ([], []) if rehearse else (["--models", "random:Qwen2.5-3B"], ["--models", "random:Llama-3.1-8B"])
+        on, sizes, large = ["--device", "cuda"], [], ["--width", "4096", "--tokens", "16384"]
+    three = published(work, rehearse, "shapes.json", "random:Qwen2.5-3B", "entries,ratios")
+    eight = published(work, rehearse, "shapes.json", "random:Llama-3.1-8B", "entries")
     made = [
         Step(
             name="tests",
@@ -49,41 +53,42 @@ def steps(work: Path, rehearse: bool) -> list[Step]:
         ),
         Step(
             name="speed",
-            what="layer at two sizes, training step and sensitivity pass beside what they compete with, as ratios",
+            what="what the card does at most, odd rows, the layer at two sizes beside what it competes with",
             commands=[
-                ["benchmarks.speed", *on, *sizes, "--only", "layer", "--out", layer],
-                ["benchmarks.speed", *on, *large, "--only", "layer", "--out", wide],
-                ["benchmarks.speed", *on, *sizes, "--only", "training,scoring", "--out", training],
+                ["benchmarks.speed", *on, *sizes, "--only", "limits,layer", "--out", layer],
+                ["benchmarks.speed", *on, *large, "--only", "limits,layer", "--out", wide],
             ],
-            results=tuple(f"{name}/speed.json" for name in ("layer", "wide", "training")),
-            expected=1.5,
-            limit=2,
+            results=("layer/speed.json", "wide/speed.json"),
+            expected=1,
+            limit=1.5,
         ),
         Step(
             name="shapes",
-            what="time and peak memory of the main methods at 3B and 8B, random weights; torch.compile at four layers",
-            commands=[
-                [*shapes, *toy, *three, "--parts", "entries,ratios"],
-                *([] if rehearse else [[*shapes, *eight, "--parts", "entries"]]),
-                [*shapes, *toy, *three, "--parts", "compiled"],
-            ],
+            what="time and peak memory of the main methods at 3B and 8B, random weights",
+            commands=[three, *([] if rehearse else [eight])],
             results=("shapes.json",),
-            expected=2.5,
-            limit=3.5,
+            expected=3,
+            limit=4.5,
         ),
         Step(
-            name="evaluation",
-            what="choices scored by shared prefixes beside lm-eval's own wrapper: time and memory",
-            commands=[["benchmarks.speed", *on, *sizes, "--only", "evaluation", "--out", evaluation]],
-            results=("evaluation/speed.json",),
+            name="small",
+            what="the embedded model: choices scored by shared prefixes beside lm-eval's own wrapper, time and memory",
+            commands=[["benchmarks.speed", *on, *sizes, "--only", "evaluation", "--out", small]],
+            results=("small/speed.json",),
             expected=1,
             limit=1.5,
         ),
         Step(
             name="commonsense",
-            what="the main five methods and random placement, as much data as there is time for; seeds 0, 1, 2",
+            what="the main methods and both controls, as much data as there is time for; then torch.compile, training",
             commands=[comparison(work, rehearse, FIRST, "lora", "0")],
             then=partial(sized, work, rehearse),
+            together=2 if rehearse else TOGETHER,
+            last=[
+                published(work, rehearse, "compiled.json", "random:Qwen2.5-3B", "compiled"),
+                ["benchmarks.speed", *on, *sizes, "--only", "training,scoring", "--out", training],
+            ],
+            results=("compiled.json", "training/speed.json"),
             expected=5,
             limit=150,
         ),
@@ -103,7 +108,13 @@ def comparison(work: Path, rehearse: bool, size: Size, methods: str, seed: str) 
 
 
 def sized(work: Path, rehearse: bool, left: float) -> list[list[str]]:
-    """Return the runs of all methods, seed by seed, at the largest size whose first seed fits into `left` seconds."""
-    size = SIZES[0] if rehearse else fitting(Store(work / "records").all(), left, JOBS)
-    first = comparison(work, rehearse, size, f"frozen,{TRAINED}", "0")
-    return [first, *([] if rehearse else [comparison(work, rehearse, size, TRAINED, seed) for seed in ("1", "2")])]
+    """Return the run of all methods at the largest size whose seeds fit into `left` seconds, seed by seed."""
+    size = SIZES[0] if rehearse else fitting(Store(work / "records").all(), left, JOBS, TOGETHER)
+    methods, seeds = ("lora-smoe,frozen", "0") if rehearse else (METHODS, f"0-{SEEDS - 1}")
+    return [comparison(work, rehearse, size, methods, seeds)]
+
+
+def published(work: Path, rehearse: bool, name: str, model: str, parts: str) -> list[str]:
+    """Return the measurement of some parts at the shape of a published model; a rehearsal has a toy of its own."""
+    at = ["--rehearse"] if rehearse else ["--models", model]
+    return ["benchmarks.studies.shapes", "--out", str(work / name), *at, "--parts", parts]

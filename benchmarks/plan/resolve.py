@@ -32,9 +32,9 @@ MICRO_BATCH = 2  # documents, on a CPU, where padding costs more than another pa
 
 
 def resolve(request: Request) -> list[RunSpec]:
-    """Return one spec for every method, seed and, with an adapter for each task, task; all seeds of a method together.
+    """Return one spec for every method, seed and, with an adapter for each task, task; all methods of a seed together.
 
-    What trains nothing has one seed. Raises ValueError for a bad request.
+    So what a run that is cut short has finished can be compared. What trains nothing has one seed. Raises ValueError for a bad request.
     """
     profile = pick("profile", request.profile, PROFILES)
     specs: dict[str, RunSpec] = {}
@@ -101,6 +101,7 @@ def _specs(request: Request, profile: Profile) -> list[RunSpec]:
     }
     rates = _published_rates(request)
     seeds = parse_seeds(request.seeds, profile.seeds)
+    methods = _methods(request, suite.tasks if request.adapters == "shared" else suite.tasks[:1])
     return [
         RunSpec(
             **{**asked, "method": method.name, "hyperparameters": _as_json(method.hyperparameters())},
@@ -112,8 +113,9 @@ def _specs(request: Request, profile: Profile) -> list[RunSpec]:
             data_seed=seed if request.data_seed is None else request.data_seed,
             task=task,
         )
-        for method in _methods(request, suite.tasks if request.adapters == "shared" else suite.tasks[:1])
-        for seed in (seeds if method.trains else seeds[:1])
+        for seed in seeds
+        for method in methods
+        if method.trains or seed == seeds[0]
         for task in (suite.tasks if request.adapters == "per-task" else (None,))
     ]
 

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from benchmarks.speed.rivals import LoopOverExperts
-from smoe import SMoEConfig, balance_loss, route, smoe_layers
+from smoe import SMoEConfig, balance_loss, layer, route, smoe_layers
 
 I, O, R = 12, 10, 3  # noqa: E741
 
@@ -208,3 +208,19 @@ def test_balance_gradient_pushes_the_favourite_down():
     logits = torch.tensor([[2.0, 0.0, 0.0]]).repeat(5, 1).requires_grad_()
     balance_loss(route(logits)[0]).backward()
     assert (logits.grad[:, 0] > 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("options", [{"num_experts": 3}, {"num_experts": 2, "share_A": True}, {"num_experts": 1}])
+def test_spare_rows_change_neither_outputs_nor_gradients(monkeypatch, options, dtype):
+    found = []
+    for rounded_on in ((), ("cpu",)):
+        monkeypatch.setattr(layer, "ALIGNED_ON", rounded_on)
+        _, made = wrapped(dtype, **options)
+        x = torch.randn(5, I, dtype=dtype, requires_grad=True)
+        y = made(x)
+        y.backward(torch.randn_like(y))
+        found.append([y, x.grad, made.smoe_A["default"].grad, made.smoe_B["default"].grad])
+    for plain, rounded in zip(*found, strict=True):
+        close = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.01}
+        torch.testing.assert_close(rounded, plain, **close)

@@ -21,8 +21,9 @@ from benchmarks.speed.setting import Allocated
 from smoe import block_params
 
 HELD = "lora in the model's dtype"
-FIRST = {"lora": "lora", "lora-smoe": "lora-smoe", HELD: "lora", "molora": "molora", "lora of rank 32": "lora:r=32",
-         "adalora": "adalora"}  # fmt: skip
+OWN = "lora-own"
+FIRST = {OWN: OWN, "lora-smoe": "lora-smoe", "lora": "lora", HELD: "lora", "molora": "molora",
+         "lora of rank 32": "lora:r=32", "adalora": "adalora"}  # fmt: skip
 LAST = ("eva-experts", "eva-lora", "alphalora")  # decompose every weight or input: minutes at 7B
 SETTINGS = {"pissa": "pissa:niter=16"}  # the exact decomposition of 7B takes longer than everything else here
 EXPERTS = {0: 42, 1: 26, 2: 18, 3: 17, 4: 12, 5: 12, 6: 12, 7: 21, 8: 50}  # blocks of SmolLM2-135M with so many

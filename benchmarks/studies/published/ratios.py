@@ -11,26 +11,33 @@ from benchmarks.models.load import RANDOM, weights
 from benchmarks.plan.device import check_compiler
 from benchmarks.speed.ratios import Ratio, SideBySide, Target, ratio
 from benchmarks.speed.setting import steps
-from benchmarks.studies.published.contestants import FIRST, HELD, Sizes, attached, batch_of, made, probe_of
+from benchmarks.studies.published.contestants import FIRST, HELD, OWN, Sizes, attached, batch_of, made, probe_of
 from smoe import sensitivity
 
-STEP = Target(name="training step: time of LoRA-SMoE / LoRA", bound=1.10)
-CAST = Target(name="training step: time of LoRA-SMoE / LoRA held in the model's dtype", bound=None)
-MEMORY = Target(name="training step: peak memory of LoRA-SMoE / LoRA", bound=1.05)
+SMOE, LORA = "lora-smoe", "lora"
+OPPONENTS = {OWN: "LoRA in the same layer", LORA: "PEFT's LoRA", HELD: "PEFT's LoRA held in the model's dtype"}
+STEP = {
+    label: Target(name=f"training step: time of LoRA-SMoE / {name}", bound=1.10 if label == OWN else None)
+    for label, name in OPPONENTS.items()
+}
+MEMORY = {
+    label: Target(name=f"training step: peak memory of LoRA-SMoE / {name}", bound=1.05 if label == OWN else None)
+    for label, name in OPPONENTS.items()
+}
 COMPILED = {n: Target(name=f"training step of {n}: torch.compile / without", bound=None) for n in ("lora", "lora-smoe")}
-PASS = Target(name="sensitivity: time / 100 training steps of LoRA", bound=1.0)
-PASS_MEMORY = Target(name="sensitivity: peak memory / LoRA training step", bound=1.0)
+PASS = Target(name=f"sensitivity: time / 100 training steps of {OPPONENTS[OWN]}", bound=1.0)
+PASS_MEMORY = Target(name=f"sensitivity: peak memory / training step of {OPPONENTS[OWN]}", bound=1.0)
 COMPILED_LAYERS = 4  # tracing alone takes seconds a layer
 
 
 def ratios(name: str, sizes: Sizes, device: str, entries: Mapping[str, Any]) -> list[Ratio]:
-    """LoRA-SMoE's step and sensitivity pass over LoRA's step; memory from the `entries` of the two."""
+    """LoRA-SMoE's step and sensitivity pass over the steps of three LoRAs; memory from the `entries` of all."""
     size, n = sizes.batches[0], sizes.steps
     probe, batch = probe_of(sizes, device), batch_of(sizes, size)
     base = weights(name, sizes.dtype, device)
     tuned = {
         label: attached(label, made(label, FIRST[label], name), weights(name, sizes.dtype, device), probe, sizes)
-        for label in ("lora", "lora-smoe", HELD)
+        for label in (SMOE, *OPPONENTS)
     }
     compete: dict[str, Callable[[], object]] = {"pass": lambda: sensitivity(base, probe)}
     for label, (method, model) in tuned.items():
@@ -51,9 +58,8 @@ def ratios(name: str, sizes: Sizes, device: str, entries: Mapping[str, Any]) -> 
     what = f"{name.removeprefix(RANDOM)}, {size} x {sizes.tokens} tokens, {sizes.dtype}"
     hundred = f"{contest.median('pass'):.2f} s for {sizes.documents} samples of each of {sizes.tasks} tasks"
     rows = [
-        ratio(STEP, over(spent["lora-smoe"], "lora"), f"{ms['lora-smoe']} / {ms['lora']}; {what}"),
-        ratio(CAST, over(spent["lora-smoe"], HELD), f"{ms['lora-smoe']} / {ms[HELD]}; {what}"),
-        ratio(PASS, over(contest.seconds["pass"], "lora", n / 100), f"{hundred}; {what}"),
+        *(ratio(STEP[b], over(spent[SMOE], b), f"{ms[SMOE]} / {ms[b]}; {what}") for b in OPPONENTS),
+        ratio(PASS, over(contest.seconds["pass"], OWN, n / 100), f"{hundred}; {what}"),
     ]
 
     def peak(method: str, phase: str, *at: str) -> float:
@@ -62,15 +68,12 @@ def ratios(name: str, sizes: Sizes, device: str, entries: Mapping[str, Any]) -> 
             cost = cost.get(key) or {}
         return cost.get("peak_allocated_bytes" if device == "cuda" else "peak_resident_bytes") or math.nan
 
-    lora_bytes = peak("lora", "steps", str(size))
-    for target, smoe_bytes in (
-        (MEMORY, peak("lora-smoe", "steps", str(size))),
-        (PASS_MEMORY, peak("lora-smoe", "allocate")),
-    ):
-        if math.isfinite(smoe_bytes / lora_bytes):
-            rows.append(
-                ratio(target, [smoe_bytes / lora_bytes], f"{smoe_bytes / 1e9:.2f} / {lora_bytes / 1e9:.2f} GB; {what}")
-            )
+    at = str(size)
+    compared = [(MEMORY[label], peak(SMOE, "steps", at), peak(label, "steps", at)) for label in OPPONENTS]
+    compared.append((PASS_MEMORY, peak(SMOE, "allocate"), peak(OWN, "steps", at)))
+    for target, ours, theirs in compared:
+        if math.isfinite(ours / theirs):
+            rows.append(ratio(target, [ours / theirs], f"{ours / 1e9:.2f} / {theirs / 1e9:.2f} GB; {what}"))
     return rows
 
 

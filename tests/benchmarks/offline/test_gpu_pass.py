@@ -24,7 +24,7 @@ from benchmarks.offline.gpu_pass import Step, app
 from benchmarks.offline.gpu_size import SIZES, Size, fitting
 from benchmarks.plan import match
 from benchmarks.studies import shapes
-from benchmarks.studies.published.contestants import FIRST, HELD, dealt
+from benchmarks.studies.published.contestants import FIRST, HELD, OWN, dealt
 from results.record import PHASES
 from smoe import block_params
 
@@ -181,7 +181,7 @@ def job(documents, fixed, train, evaluate):
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(60, Size(320, 32)), (300, Size(1000, 64)), (1700, Size(8000, 400)), (1e5, Size(None, None))],
+    [(60, Size(320, 32)), (300, Size(1000, 100)), (1700, Size(8000, 400)), (1e5, Size(None, None))],
 )
 def test_the_comparison_has_as_much_data_as_fits(seconds, expected):
     measured = job(320, fixed=15, train=3.2, evaluate=0.64)  # 15 s + 10 ms a training document + 20 ms an answer
@@ -193,6 +193,8 @@ def test_the_comparison_has_as_much_data_as_fits(seconds, expected):
         took = 6 * (15 + 0.01 * (size.documents or gpu_size.EVERY[0]) + 0.02 * answers)
         assert took + gpu_size.BETWEEN > gpu_size.SAFETY * seconds
     assert fitting([], seconds, jobs=6) == SIZES[0]
+    at_once = SIZES.index(fitting([measured], seconds, jobs=6, together=3))
+    assert at_once >= SIZES.index(found)  # of a few jobs side by side none waits for another
 
 
 def test_a_rehearsal_and_a_card_do_not_share_a_folder(steps, tmp_path):
@@ -225,9 +227,9 @@ def test_an_interrupted_step_is_recorded_and_taken_up_again(steps, tmp_path):
 
 def test_the_pass_asks_for_what_it_should(tmp_path, monkeypatch):
     found = {step.name: step for step in gpu_steps.steps(tmp_path, rehearse=False)}
-    assert list(found) == ["tests", "speed", "shapes", "evaluation", "commonsense"]
+    assert list(found) == ["tests", "speed", "shapes", "small", "commonsense"]
     assert sum(step.expected for step in list(found.values())[:4]) <= 6  # of twelve minutes
-    monkeypatch.setattr(gpu_steps, "fitting", lambda records, left, jobs: Size(1000, 64))
+    monkeypatch.setattr(gpu_steps, "fitting", lambda records, left, jobs, together: Size(1000, 100))
     monkeypatch.setattr(session, "_check_data", lambda *_: None)
     planned = []
     for module, *arguments in [*found["commonsense"].commands, *found["commonsense"].then(300.0)]:
@@ -235,21 +237,23 @@ def test_the_pass_asks_for_what_it_should(tmp_path, monkeypatch):
         arguments[arguments.index("--device") + 1] = "cpu"  # a plan can be made here, too
         result = CliRunner().invoke(run.app, [*arguments, "--dry-run"], catch_exceptions=False)
         planned.append(json.loads(result.output))
-    assert [len(jobs) for jobs in planned] == [1, 6, 5, 5]
-    assert {job["method"] for job in planned[1]} == {
-        "frozen",
-        "lora",
-        "lora-smoe",
-        "molora",
-        "adalora",
-        "random-experts",
+    assert [len(jobs) for jobs in planned] == [1, gpu_steps.JOBS]
+    seeds = [job["seed"] for job in planned[1]]
+    assert seeds == sorted(seeds) and set(seeds) == {0, 1, 2}  # what is cut short is the last seed
+    assert {job["method"] for job in planned[1] if job["seed"] == 0} == set(gpu_steps.METHODS.split(","))
+    assert {job["evaluation_batch_size"] for job in planned[1]} == {64}
+    assert {(job["train_documents"], job["evaluation_limit"]) for job in planned[1] if job["method"] != "frozen"} == {
+        (1000, 100)
     }
-    assert [{job["seed"] for job in jobs} for jobs in planned[1:]] == [{0}, {1}, {2}]
-    every = [job for jobs in planned[1:] for job in jobs]
-    assert {job["evaluation_batch_size"] for job in every} == {64}
-    assert {(job["train_documents"], job["evaluation_limit"]) for job in every if job["method"] != "frozen"} == {
-        (1000, 64)
-    }
+
+
+def test_commands_that_follow_run_at_once_and_their_records_give_no_times(steps, tmp_path):
+    ran = tmp_path / "ran"
+    says = f"import os; open({str(ran)!r}, 'a').write(os.environ.get('SMOE_SHARED_MACHINE', '-'))"
+    said = ["timeit", "-n1", "-r1", says]
+    steps(lambda work: [replace(BASE, name="a", commands=[said], then=lambda left: [said], together=3)])
+    assert invoke(tmp_path / "out").exit_code == 0
+    assert ran.read_text() == "-111"
 
 
 def test_shapes_are_measured_for_every_method_and_go_on_where_they_failed(monkeypatch, tmp_path):
@@ -257,7 +261,7 @@ def test_shapes_are_measured_for_every_method_and_go_on_where_they_failed(monkey
     monkeypatch.setattr(shapes, "REHEARSAL", replace(shapes.REHEARSAL, documents=1))
     monkeypatch.setattr(assets, "embedded_model", lambda: pytest.fail("random weights need no tokeniser"))
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # the default takes minutes here
-    few = {name: FIRST[name] for name in ("lora", "lora-smoe", HELD)}
+    few = {name: FIRST[name] for name in (OWN, "lora-smoe", "lora", HELD)}
     monkeypatch.setattr(shapes, "contestants", lambda every: few)
     measured = shapes.measured
 
@@ -270,15 +274,15 @@ def test_shapes_are_measured_for_every_method_and_go_on_where_they_failed(monkey
     arguments = ["--out", str(out), "--rehearse"]
     assert CliRunner().invoke(shapes.app, arguments).exit_code != 0
     body = json.loads(out.read_text())
-    assert [(e["method"], e["error"]) for e in body["entries"]] == [("lora", None), ("lora-smoe", "the process ended")]
+    assert [(e["method"], e["error"]) for e in body["entries"]] == [(OWN, None), ("lora-smoe", "the process ended")]
     first = body["entries"][0]
     assert first["steps"].keys() == {"1", "2"} and first["steps"]["2"]["profile"]["kernels"] > 100
     assert len(first["steps"]["2"]["profile"]["longest"]) == 10
     monkeypatch.setattr(shapes, "measured", measured)
     assert CliRunner().invoke(shapes.app, arguments, catch_exceptions=False).exit_code == 0
     body = json.loads(out.read_text())
-    assert body["entries"][0] == first and [e["error"] for e in body["entries"]] == [None] * 3
-    assert [row["bound"] for row in body["ratios"]] == [1.10, None, 1.0, 1.05, 1.0]
+    assert body["entries"][0] == first and [e["error"] for e in body["entries"]] == [None] * 4
+    assert [row["bound"] for row in body["ratios"]] == [1.10, None, None, 1.0, 1.05, None, None, 1.0]
     assert [row["name"].split(":")[0] for row in body["compiled"]] == [
         "training step of lora",
         "training step of lora-smoe",

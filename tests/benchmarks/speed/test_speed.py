@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from benchmarks.jobs.child import attempt
-from benchmarks.speed import evaluation, jobs, layer, memory, ratios, routers, scoring, serving
+from benchmarks.speed import evaluation, jobs, layer, limits, memory, ratios, routers, scoring, serving
 from benchmarks.speed.__main__ import app
 from benchmarks.speed.ratios import SideBySide, Subject, Target, ratio, table
 from benchmarks.speed.scoring import StandIn
@@ -24,7 +24,7 @@ TOY = Setting(model="tiny", dtype="float32", width=32, tokens=16, effort=0.05)
 
 
 def targets(device):
-    modules = (layer, training, routers, scoring, evaluation, jobs, serving, parts, roofline, compiled)
+    modules = (layer, limits, training, routers, scoring, evaluation, jobs, serving, parts, roofline, compiled)
     return [target for module in modules for target in module.targets(device)] + scoring.share_targets(device)
 
 
@@ -62,7 +62,7 @@ def test_every_target_is_measured_and_named_in_the_table(one_process, tmp_path):
     page = (out / "speed.md").read_text()
     assert all(t.name in result.output and t.name in page for t in targets("cpu"))
     tables = json.loads((out / "speed.json").read_text())["tables"]
-    assert [t["title"] for t in tables] == [parts.TITLE, roofline.TITLE]
+    assert [t["title"] for t in tables] == [limits.TITLE, parts.TITLE, roofline.TITLE]
     assert all(f"## {t['title']}" in page and t["title"] in result.output for t in tables)
 
 
