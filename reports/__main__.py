@@ -15,8 +15,9 @@ from rich.console import Console
 
 from reports.analysis import stats
 from reports.analysis.groups import load_records
-from reports.costs import choose, cost, serving
+from reports.costs import card, choose, cost, serving
 from reports.options import (
+    CARD,
     OUT,
     PAPER,
     README,
@@ -171,12 +172,15 @@ def readme(
     allow: Allow = None,
 ) -> None:
     """Keep the README's table equal to the committed records."""
+    from reports.analysis.costs.card import read
+    from reports.render.costs.card import readme_block
     from reports.render.readme import update
 
     if check == write:
         refuse("give either --check or --write")
     try:
-        current = update(file, load_groups(records, suite, split_by, allow), write, group)
+        card_block = readme_block(read(CARD)) if CARD.is_dir() else "No committed step on a GPU yet.\n"
+        current = update(file, load_groups(records, suite, split_by, allow), write, group, card_block)
     except (ValueError, OSError) as error:
         refuse(f"{shown(file)}: {error}")
     if check and not current:
@@ -238,6 +242,7 @@ def paper(
 
 
 app.command()(cost)
+app.command()(card)
 app.command()(serving)
 app.command()(choose)
 app.command()(study)

@@ -1,4 +1,4 @@
-"""`python -m reports cost`, `serving` and `choose`: what methods cost in training and in use, and which to take."""
+"""`python -m reports cost`, `card`, `serving`, `choose`: what methods cost in training and in use, which to take."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 
 from reports.options import (
+    CARD,
+    CARD_OUT,
     COST,
     COSTS,
     SERVED,
@@ -45,7 +47,7 @@ def cost(
 ) -> None:
     """How time and memory grow with width, depth, length, experts and rank, beside what arithmetic says."""
     from reports.analysis.costs.cost_laws import laws
-    from reports.render.cost import check_costs, draw_costs
+    from reports.render.costs.cost import check_costs, draw_costs
 
     measured = [r for r in Store(records).all() if r.spec.protocol == COST_PROTOCOL and r.status == "done"]
     try:
@@ -56,6 +58,31 @@ def cost(
         finish(check_costs(fitted, measured, out, images), out, "python -m reports cost")
     draw_costs(fitted, measured, out, formats(images, vector))
     print(f"{shown(out)}/cost.md")
+
+
+def card(
+    found: Annotated[
+        Path, typer.Option("--pass", help="Folder that a GPU pass left.", show_default="results/records/card")
+    ] = CARD,
+    out: Annotated[
+        Path, typer.Option(help="Folder to draw into, or to check.", show_default="reports/out/card")
+    ] = CARD_OUT,
+    images: Images = True,
+    vector: Vector = False,
+    check: Check = False,
+) -> None:
+    """Draw what a pass over a GPU came to: steps at published shapes, ratios with targets, limits."""
+    from reports.analysis.costs.card import read
+    from reports.render.costs.card import check_card, draw_card
+
+    try:
+        came = read(found)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        refuse(str(error) if isinstance(error, ValueError) else f"{found.name} holds no GPU pass: {error!r}")
+    if check:
+        finish(check_card(came, out, images), out, "python -m reports card")
+    draw_card(came, out, formats(images, vector))
+    print(f"{shown(out)}/card.md")
 
 
 def serving(
@@ -71,7 +98,7 @@ def serving(
 ) -> None:
     """Show what who uses a trained adapter pays: tokens per second and memory, attached and merged, beside the base."""
     from reports.analysis.costs.serving import answers, served
-    from reports.render.cost import check_served, draw_served, served_table
+    from reports.render.costs.cost import check_served, draw_served, served_table
 
     measured = [r for r in Store(records).all() if r.spec.protocol == SERVING and r.status == "done"]
     try:

@@ -49,9 +49,11 @@ from smoe.routers import Router, router
 from smoe.routers.state import Own, Routed, RoutingState
 from smoe.variants.svd_start import block_scale, take_out
 
-
 ALIGNED_ON: tuple[str, ...] = ("cuda",)  # where tensor cores want operands whose rows begin at multiples of 16 bytes
 ALIGNMENT = 16  # bytes
+# Numbers of an input from which on that pays. On an H100 a layer's passes took 0.93 to 0.995 of their time over inputs
+# of 2^26 numbers, and 1.04 to 1.29 over those of 2^21, where three launches more count (results/records/card).
+ALIGNED_FROM = 2**25
 
 
 class SMoELinear(nn.Module, BaseTunerLayer):
@@ -264,6 +266,6 @@ def _product(x: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
     """
     a = a.to(x.dtype)
     spare = -a.shape[0] % (ALIGNMENT // x.element_size())
-    if spare == 0 or x.device.type not in ALIGNED_ON:
+    if spare == 0 or x.device.type not in ALIGNED_ON or x.numel() < ALIGNED_FROM:
         return F.linear(x, a)
     return F.linear(x, F.pad(a, (0, 0, 0, spare)))[..., : a.shape[0]]

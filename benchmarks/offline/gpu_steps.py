@@ -42,6 +42,7 @@ def steps(work: Path, rehearse: bool) -> list[Step]:
     else:
         on, sizes, large = ["--device", "cuda"], [], ["--width", "4096", "--tokens", "16384"]
     three = published(work, rehearse, "shapes.json", "random:Qwen2.5-3B", "entries,ratios")
+    compiled = published(work, rehearse, "compiled.json", "random:Qwen2.5-3B", "compiled")
     eight = published(work, rehearse, "shapes.json", "random:Llama-3.1-8B", "entries")
     made = [
         Step(
@@ -84,10 +85,7 @@ def steps(work: Path, rehearse: bool) -> list[Step]:
             commands=[comparison(work, rehearse, FIRST, "lora", "0")],
             then=partial(sized, work, rehearse),
             together=2 if rehearse else TOGETHER,
-            last=[
-                published(work, rehearse, "compiled.json", "random:Qwen2.5-3B", "compiled"),
-                ["benchmarks.speed", *on, *sizes, "--only", "training,scoring", "--out", training],
-            ],
+            last=[compiled, ["benchmarks.speed", *on, *sizes, "--only", "training,scoring", "--out", training]],
             results=("compiled.json", "training/speed.json"),
             expected=5,
             limit=150,

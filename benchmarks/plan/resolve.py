@@ -34,7 +34,8 @@ MICRO_BATCH = 2  # documents, on a CPU, where padding costs more than another pa
 def resolve(request: Request) -> list[RunSpec]:
     """Return one spec for every method, seed and, with an adapter for each task, task; all methods of a seed together.
 
-    So what a run that is cut short has finished can be compared. What trains nothing has one seed. Raises ValueError for a bad request.
+    So what a run that is cut short has finished can be compared. What trains nothing has one seed.
+    Raises ValueError for a bad request.
     """
     profile = pick("profile", request.profile, PROFILES)
     specs: dict[str, RunSpec] = {}

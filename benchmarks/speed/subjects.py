@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from benchmarks.speed import evaluation, jobs, layer, limits, routers, scoring, serving
+from benchmarks.speed import evaluation, jobs, layer, routers, scoring, serving
 from benchmarks.speed.ratios import Subject
 from benchmarks.speed.setting import Setting
-from benchmarks.speed.step import compiled, parts, roofline, training
+from benchmarks.speed.step import compiled, limits, parts, roofline, training
 
 SUBJECTS: Mapping[str, Callable[[Setting], Subject]] = {
     "layer": layer.prepare,

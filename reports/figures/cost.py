@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator
 
+from reports.analysis.costs.card import Step
 from reports.analysis.costs.cost_laws import Law
 from reports.figures import style
-from reports.figures.canvas import new_figure
+from reports.figures.canvas import legend_right, method_axis, new_figure
 
 ACROSS = 3  # panels side by side
 TITLES = {"seconds": "time against each axis alone", "memory": "memory against each axis alone"}
@@ -56,4 +58,26 @@ def draw_cost(laws: Sequence[Law], phase: str, what: str) -> Figure | None:
         figure.suptitle(f"{phase.capitalize()}: {TITLES[what]}", x=0.01, ha="left", fontsize=10)
         lines = [Line2D([], [], label=label, **look) for label, look in looks.items()]
         figure.legend(handles=lines, loc="outside lower center", ncols=4)
+    return figure
+
+
+def draw_steps(steps: Sequence[Step]) -> Figure:
+    """Draw a bar for each step: what the device is busy, and what it waits for launches; the peak memory behind it."""
+    labels = [f"{s.method}, {s.batch} x {s.tokens // s.batch}" for s in steps]
+    figure, ax = new_figure(7.4, 1.4 + 0.3 * len(steps))
+    whole = np.array([1e3 * s.seconds for s in steps])
+    busy = np.array([1e3 * min(s.busy_seconds or 0.0, s.seconds) for s in steps])
+    places = range(len(steps))
+    look: dict[str, Any] = {"height": 0.72, "edgecolor": "white", "linewidth": 0.4}
+    idle = {"color": style.PHASE_COLOURS["load"], "hatch": "//", "label": "waiting for launches"}
+    ax.barh(places, busy, color=style.PHASE_COLOURS["train"], label="device busy", **look)
+    ax.barh(places, whole - busy, left=busy, **idle, **look)
+    for y, step in enumerate(steps):
+        memory = "" if step.peak_bytes is None else f", {step.peak_bytes / 1e9:.1f} GB"
+        ax.annotate(f"{whole[y]:.0f} ms{memory}", (whole[y], y), xytext=(3, 0), textcoords="offset points",
+                    va="center", fontsize=7)  # fmt: skip
+    ax.set_xlim(0, whole.max() * 1.25)
+    ax.set_xlabel("Wall-clock of a training step (ms); its peak memory at the end of the bar")
+    method_axis(ax, labels, f"A training step at the shape of {steps[0].model}")
+    legend_right(ax)
     return figure

@@ -2,7 +2,8 @@
 
 The opening marker may name the group to show, `<!-- results:begin NAME -->`; without a name it is the committed group
 with the fewest training documents, which is what the default command produces. Of its contestants the main five and
-the controls are shown, and compared among themselves; the whole report has them all.
+the controls are shown, and compared among themselves; the whole report has them all. What a GPU said stands between
+markers of its own, `<!-- card:begin -->`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from results.names import unknown
 from results.table import escape_markdown, markdown
 
 _BLOCK = re.compile(r"(<!-- results:begin(?: (?P<name>\S+))? -->\n)(.*?)(<!-- results:end -->)", re.DOTALL)
+
+_CARD = re.compile(r"(<!-- card:begin -->\n).*?(<!-- card:end -->)", re.DOTALL)
 
 
 class ReadmeError(ValueError):
@@ -53,10 +56,15 @@ def choose(groups: Sequence[Group], name: str | None) -> Group | None:
     return min(groups, key=lambda g: (_documents(g), g.name), default=None)
 
 
-def update(path: Path, groups: Sequence[Group], write: bool, name: str | None = None) -> bool:
-    """Whether the file at `path` was already up to date; with `write` it is afterwards."""
+def with_card(text: str, block: str) -> str:
+    """`text` with what a GPU said between the markers of that name, where it has them."""
+    return _CARD.sub(lambda found: f"{found[1]}\n{block}\n{found[2]}", text)
+
+
+def update(path: Path, groups: Sequence[Group], write: bool, name: str | None = None, card: str = "") -> bool:
+    """Whether the file at `path` was already up to date; with `write` it is afterwards. card: the block of a GPU."""
     old = path.read_text(encoding="utf-8")
-    new = with_table(old, groups, name)
+    new = with_card(with_table(old, groups, name), card)
     if write and new != old:
         path.write_text(new, encoding="utf-8", newline="\n")
     return new == old

@@ -216,6 +216,7 @@ def test_spare_rows_change_neither_outputs_nor_gradients(monkeypatch, options, d
     found = []
     for rounded_on in ((), ("cpu",)):
         monkeypatch.setattr(layer, "ALIGNED_ON", rounded_on)
+        monkeypatch.setattr(layer, "ALIGNED_FROM", 5 * I)
         _, made = wrapped(dtype, **options)
         x = torch.randn(5, I, dtype=dtype, requires_grad=True)
         y = made(x)

@@ -16,6 +16,7 @@ from smoe import sensitivity
 
 SMOE, LORA = "lora-smoe", "lora"
 OPPONENTS = {OWN: "LoRA in the same layer", LORA: "PEFT's LoRA", HELD: "PEFT's LoRA held in the model's dtype"}
+COMPARED = (SMOE, *OPPONENTS)
 STEP = {
     label: Target(name=f"training step: time of LoRA-SMoE / {name}", bound=1.10 if label == OWN else None)
     for label, name in OPPONENTS.items()
@@ -37,7 +38,7 @@ def ratios(name: str, sizes: Sizes, device: str, entries: Mapping[str, Any]) -> 
     base = weights(name, sizes.dtype, device)
     tuned = {
         label: attached(label, made(label, FIRST[label], name), weights(name, sizes.dtype, device), probe, sizes)
-        for label in (SMOE, *OPPONENTS)
+        for label in COMPARED
     }
     compete: dict[str, Callable[[], object]] = {"pass": lambda: sensitivity(base, probe)}
     for label, (method, model) in tuned.items():

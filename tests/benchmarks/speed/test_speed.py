@@ -12,12 +12,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from benchmarks.jobs.child import attempt
-from benchmarks.speed import evaluation, jobs, layer, limits, memory, ratios, routers, scoring, serving
+from benchmarks.speed import evaluation, jobs, layer, memory, ratios, routers, scoring, serving
 from benchmarks.speed.__main__ import app
 from benchmarks.speed.ratios import SideBySide, Subject, Target, ratio, table
 from benchmarks.speed.scoring import StandIn
 from benchmarks.speed.setting import Setting
-from benchmarks.speed.step import compiled, parts, roofline, training
+from benchmarks.speed.step import compiled, limits, parts, roofline, training
 from benchmarks.speed.subjects import SUBJECTS
 
 TOY = Setting(model="tiny", dtype="float32", width=32, tokens=16, effort=0.05)
