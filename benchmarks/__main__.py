@@ -11,6 +11,7 @@ COMMANDS = {
     "run": "train and evaluate methods on a suite, print the table, draw the report: the main job",
     "study": "answer a question that takes more than one table; without a name, lists them",
     "adapter": "hand out a trained adapter that a run kept (--keep-adapters), as a PEFT folder",
+    "replicate": "run a committed row again, here, and say whether it agrees",
     "status": "what a running sweep does, how far it is, what failed and when it ends",
     "compare": "judge two folders of records; exit status 1 on a regression",
     "gate": "run a small job here and at the baseline's commit, and compare: for CI",

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from reports.agree import agree
 from reports.analysis import stats
 from reports.analysis.groups import load_records
 from reports.costs import card, choose, cost, serving
@@ -246,6 +247,7 @@ app.command()(card)
 app.command()(serving)
 app.command()(choose)
 app.command()(study)
+app.command()(agree)
 
 
 @app.command()
