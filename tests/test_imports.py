@@ -110,9 +110,10 @@ INNER = {
     "compare.py": {"gate"},
     "registry.py": {"suites"},
     "run.py": set(FLOW),
+    "replicate.py": {"jobs", "models", "plan"},
     "status.py": {"jobs"},
 }
-COMMANDS = {f"benchmarks.{name}" for name in ("__main__", "adapter", "compare", "run", "status", "study")}
+COMMANDS = {f"benchmarks.{name}" for name in ("__main__", "adapter", "compare", "replicate", "run", "status", "study")}
 MAX_LINES, MAX_FUNCTION, MAX_ENTRIES = 300, 60, 16
 
 
