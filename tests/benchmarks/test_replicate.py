@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from benchmarks import replicate, run
 from reports.__main__ import app as reports
-from reports.analysis.replication import agreements, beside
+from reports.agree import agreements, beside
 from results.store import Store
 
 SMALL = ["--suite", "commonsense", "--model", "tiny", "--dtype", "float32", "--device", "cpu", "--no-report",
