@@ -19,6 +19,7 @@ COMMANDS = {
     "offline.assets": "fetch, verify, pack and unpack model and data for a machine without a network",
     "offline.gpu_pass": "what a GPU node that is there for minutes can tell",
 }
+WHERE = {"replicate": "gate.replicate"}  # commands that are no module of this folder
 # What `pip install smoe-bench` leaves out and the extra `bench` brings, as it is imported.
 EXTRA = (
     "datasets", "gguf", "huggingface_hub", "jinja2", "lm_eval", "numpy", "pandas", "pyarrow", "pydantic", "scipy",
@@ -39,7 +40,9 @@ def main(arguments: list[str]) -> int:
         return 2
     sys.argv = [f"python -m benchmarks.{name}", *rest]
     try:
-        runpy.run_module(f"benchmarks.{name}", run_name="__main__")  # ends with the command's own exit status
+        runpy.run_module(
+            f"benchmarks.{WHERE.get(name, name)}", run_name="__main__"
+        )  # ends with the command's own exit status
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in EXTRA:
             raise

@@ -103,17 +103,16 @@ INNER = {
     **{room: set(FLOW[:i]) for i, room in enumerate(FLOW)},
     "suites": set(),
     "studies": {*FLOW, "speed"},  # its ratios
-    "gate": set(),
+    "gate": {"jobs", "models", "plan"},  # replicate runs jobs
     "speed": set(FLOW),
     "offline": set(ROOMS) - {"gate"},
     "adapter.py": set(FLOW),
     "compare.py": {"gate"},
     "registry.py": {"suites"},
     "run.py": set(FLOW),
-    "replicate.py": {"jobs", "models", "plan"},
     "status.py": {"jobs"},
 }
-COMMANDS = {f"benchmarks.{name}" for name in ("__main__", "adapter", "compare", "replicate", "run", "status", "study")}
+COMMANDS = {f"benchmarks.{name}" for name in ("__main__", "adapter", "compare", "run", "status", "study")}
 MAX_LINES, MAX_FUNCTION, MAX_ENTRIES = 300, 60, 16
 
 

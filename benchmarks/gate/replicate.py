@@ -1,4 +1,4 @@
-"""`python -m benchmarks.replicate KEY`: run a committed row again, here, and say whether it agrees.
+"""`python -m benchmarks replicate KEY`: run a committed row again, here, and say whether it agrees.
 
 KEY is that of a record, or its beginning. Its job is run again from its spec alone, `--row` with all seeds of its row,
 into a folder of its own; the reports' command says whether the interval of each difference covers 0. Exit status: 0 it
@@ -94,4 +94,4 @@ def compare(recorded: Sequence[Record], found: Sequence[Record]) -> int:
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m benchmarks.replicate")
+    app(prog_name="python -m benchmarks replicate")

@@ -8,7 +8,8 @@ import pytest
 from synthetic_records import make_failed, make_record
 from typer.testing import CliRunner
 
-from benchmarks import replicate, run
+from benchmarks import run
+from benchmarks.gate import replicate
 from reports.__main__ import app as reports
 from reports.agree import agreements, beside
 from results.store import Store
