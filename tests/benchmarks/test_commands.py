@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import study
-from benchmarks.__main__ import COMMANDS, EXTRA, main
+from benchmarks.__main__ import COMMANDS, EXTRA, WHERE, main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,10 +23,11 @@ def python(*arguments):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_listed_command_is_a_module_that_can_be_run(name):
-    spec = importlib.util.find_spec(f"benchmarks.{name}")
+    module = f"benchmarks.{WHERE.get(name, name)}"
+    spec = importlib.util.find_spec(module)
     assert spec is not None
     if spec.submodule_search_locations:
-        assert importlib.util.find_spec(f"benchmarks.{name}.__main__") is not None
+        assert importlib.util.find_spec(f"{module}.__main__") is not None
 
 
 def test_without_a_command_all_are_listed():
