@@ -63,6 +63,9 @@ def main(
         str | None, typer.Option("--tune-lr", help="The same, from rates of your own: 1e-4,3e-4,1e-3.")
     ] = None,
     out: Annotated[Path, typer.Option(parser=folder_path, help="Folder of the records.")] = SCRATCH,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Side by side on this machine; their records then give no times.")
+    ] = 1,
     job_timeout: Annotated[float | None, typer.Option(help="Seconds until a job is stopped. [no limit]")] = None,
     tracker: Annotated[
         str | None, typer.Option("--tracker", help="Told of every job: trackio, wandb or tensorboard. [none]")
@@ -96,12 +99,12 @@ def main(
             ready, _ = tune.apply_best_rates(specs, grids, store.find)
             specs, grid_jobs = session.chosen(only, [*grid_jobs, *ready]), []
         session.preflight([*grid_jobs, *specs])
-    run = functools.partial(session.run, store=store, job_timeout=job_timeout, tracker=tracker)
+    run = functools.partial(session.run, store=store, job_timeout=job_timeout, tracker=tracker, at_once=jobs)
     if only is not None:
         raise typer.Exit(1 if run(specs, keep_adapters=keep_adapters) else 0)
     failed = run(grid_jobs) if grid_jobs else 0
     wider = tune.with_edges(grids, store.find)
-    if edge := [job for name, jobs in wider.items() for job in jobs[len(grids[name]) :]]:
+    if edge := [job for name, of_row in wider.items() for job in of_row[len(grids[name]) :]]:
         Console().print("best rates at an edge of the grid: one rate beyond")
         failed += run(edge)
         grids, grid_jobs = wider, [*grid_jobs, *edge]

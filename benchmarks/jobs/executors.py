@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.jobs.kept import places
+from benchmarks.jobs.many import ALONE, Beside, side_by_side
 from benchmarks.jobs.watch import leftovers
 from benchmarks.jobs.watch.log import LOGS, JobLog, Sweep
 from benchmarks.jobs.watch.supervisor import Supervisor
@@ -58,7 +59,7 @@ class LocalProcesses:
 
     job_timeout: seconds that a job may take; tracker: name of a tracker that is told of every job (watch/trackers.py);
     estimates: seconds by key, for the logs; keep_adapters: whether trained adapters are kept (kept/), for which a
-    finished job without one is run again.
+    finished job without one is run again. at_once: children side by side, whose records then give no times (many.py).
     """
 
     store: Store
@@ -66,6 +67,7 @@ class LocalProcesses:
     tracker: str | None = None
     estimates: Mapping[str, float | None] = field(default_factory=dict)
     keep_adapters: bool = False
+    at_once: int = 1
 
     def run(self, specs: Sequence[RunSpec], started: Callable[[RunSpec], Progress]) -> Iterator[Record]:
         """Yield the record of each spec as it comes; finished ones are not run again.
@@ -74,7 +76,7 @@ class LocalProcesses:
         started: called with a spec when its turn comes; what it returns is told the job's progress.
         Raises StoreError where the folder goes away meanwhile, and OSError where it cannot be written.
         """
-        shared = _shared_at_start()
+        shared = True if self.at_once > 1 else _shared_at_start()
         self.store.folder.mkdir(parents=True, exist_ok=True)
         place = _identity(self.store.folder)
         leftovers.clean(self.store.folder)
@@ -86,32 +88,42 @@ class LocalProcesses:
                 begun[spec.key] = started(spec)
             return begun[spec.key]
 
-        with Sweep(self.store.folder, {spec.key: self.estimates.get(spec.key) for spec in specs}) as sweep:
+        def job(spec: RunSpec, beside: Beside) -> Record | None:
+            """Return the record of a job; None where another run has it in hand."""
+            if _identity(self.store.folder) != place:
+                raise StoreError(
+                    f"the folder of the records, {self.store.folder}, has gone or been replaced since this run "
+                    "began; put it back and give the same command again: it goes on where it stopped"
+                )
+            with leftovers.claim(self.store.folder, spec.key) as held:
+                if not held:
+                    return None
+                record = places.found(self.store, spec, self.keep_adapters)
+                record = record or _newer(self.store.load(spec.key), before[spec.key])
+                record = record or self._run(spec, told(spec), shared, sweep, beside)
+            before[spec.key] = record  # should it be tried once more
+            sweep.ended(record)
+            told(spec)
+            return record
+
+        estimates = {spec.key: self.estimates.get(spec.key) for spec in specs}
+        with Sweep(self.store.folder, estimates, self.at_once) as sweep:
             while todo:
-                waiting = []
-                for spec in todo:
-                    if _identity(self.store.folder) != place:
-                        raise StoreError(
-                            f"the folder of the records, {self.store.folder}, has gone or been replaced since this run "
-                            "began; put it back and give the same command again: it goes on where it stopped"
-                        )
-                    with leftovers.claim(self.store.folder, spec.key) as held:
-                        if not held:
-                            waiting.append(spec)
-                            continue
-                        record = places.found(self.store, spec, self.keep_adapters)
-                        record = record or _newer(self.store.load(spec.key), before[spec.key])
-                        record = record or self._run(spec, told(spec), shared, sweep)
-                    sweep.ended(record)
-                    told(spec)
-                    yield record
+                waiting = list[RunSpec]()
+                for spec, record in side_by_side(todo, job, self.at_once):
+                    if record is None:
+                        waiting.append(spec)
+                    else:
+                        yield record
                 if len(waiting) == len(todo):
                     told(waiting[0])("waiting for another run", 0, 1)
                     sweep.beat()
                     time.sleep(WAIT_SECONDS)
                 todo = waiting
 
-    def _run(self, spec: RunSpec, progress: Progress, shared: bool | None, sweep: Sweep) -> Record:
+    def _run(
+        self, spec: RunSpec, progress: Progress, shared: bool | None, sweep: Sweep, beside: Beside = ALONE
+    ) -> Record:
         folder = self.store.folder / LOGS
         folder.mkdir(exist_ok=True)
         spec_file, log_file = folder / f"{spec.key}{leftovers.SPEC}", folder / f"{spec.key}.log"
@@ -125,9 +137,14 @@ class LocalProcesses:
             log.progress(phase, done, total, facts)
 
         with log_file.open("w") as output:
-            child = self._child(spec, spec_file, output, shared)
+            child = self._child(spec, spec_file, output, shared, beside)
+
+            def beat() -> None:
+                beside.check()
+                sweep.beat()
+
             try:
-                stopped = Supervisor(told, sweep.beat, self.job_timeout).follow(child)
+                stopped = Supervisor(told, beat, self.job_timeout).follow(child)
             finally:
                 stop(child)
         spec_file.unlink(missing_ok=True)
@@ -137,7 +154,9 @@ class LocalProcesses:
         log.ended(record)
         return record
 
-    def _child(self, spec: RunSpec, spec_file: Path, output: IO[str], shared: bool | None) -> subprocess.Popen:
+    def _child(
+        self, spec: RunSpec, spec_file: Path, output: IO[str], shared: bool | None, beside: Beside
+    ) -> subprocess.Popen:
         arguments = [str(spec_file.resolve()), str(self.store.folder.resolve())]
         return subprocess.Popen(
             [sys.executable, "-m", "benchmarks.jobs.child", *arguments],
@@ -149,6 +168,7 @@ class LocalProcesses:
             start_new_session=True,
             env={
                 **os.environ,
+                **beside.environment(),
                 **({} if shared is None else {SHARED: str(int(shared))}),
                 **ALLOCATORS[spec.malloc],
                 **_bytecode(),

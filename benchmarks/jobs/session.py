@@ -142,23 +142,23 @@ def run(
     job_timeout: float | None = None,
     tracker: str | None = None,
     keep_adapters: bool = False,
+    at_once: int = 1,
 ) -> int:
     """Run what is not finished. Returns the number of failed jobs; raises SystemExit where it had to stop.
 
     job_timeout: seconds that a job may take; tracker: name of one that is told of every job; keep_adapters: whether
-    trained adapters are kept below the store.
+    trained adapters are kept below the store; at_once: jobs side by side.
     """
     for spec in specs:
         store.quarantine(spec.key)  # what is there and no record would be overwritten
     expected = estimates(specs, store.all())
-    display = Display(specs, {s.key for s in specs if places.found(store, s, keep_adapters)}, expected)
+    display = Display(specs, {s.key for s in specs if places.found(store, s, keep_adapters)}, expected, at_once)
     display.console.print(f"watch: python -m benchmarks.status {_shown(store.folder)}", highlight=False, markup=False)
     failed = 0
     try:
         with interruptible(), display:
-            for record in LocalProcesses(store, job_timeout, tracker, expected, keep_adapters).run(
-                specs, display.started
-            ):
+            jobs = LocalProcesses(store, job_timeout, tracker, expected, keep_adapters, at_once)
+            for record in jobs.run(specs, display.started):
                 display.ended(record)
                 failed += record.status == "failed"
     except KeyboardInterrupt as interrupt:

@@ -29,7 +29,6 @@ import typer
 from benchmarks.jobs.executors import ROOT, interruptible, stop
 from benchmarks.offline.gpu_steps import Step, steps
 from benchmarks.offline.gpu_summary import summary
-from results.environment import SHARED
 from results.names import unknown
 from results.private import private_command
 
@@ -139,18 +138,18 @@ def run(step: Step, out: Path, work: Path, limit: float, card: str, rehearse: bo
         # What was planned on an earlier try stays, or what it finished would be of no use.
         before = (recorded(out, step) or {}).get("planned")
 
-        def planned() -> Iterator[tuple[Sequence[str], int]]:
-            """(command, processes at once); what follows is planned when its turn comes."""
-            yield from ((command, 1) for command in step.commands)
+        def planned() -> Iterator[Sequence[str]]:
+            """Yield the commands; what follows is planned when its turn comes."""
+            yield from step.commands
             if step.then is not None:
                 left = limit - (time.monotonic() - start)
                 body["planned"] = before or [list(command) for command in step.then(left)]
-                yield from ((command, step.together) for command in body["planned"])
-            yield from ((command, 1) for command in step.last)
+                yield from body["planned"]
+            yield from step.last
 
-        for command, together in planned():
+        for command in planned():
             left = limit - (time.monotonic() - start)
-            done = _command(command, work / f"{step.name}.log", left, rehearse, together)
+            done = _command(command, work / f"{step.name}.log", left, rehearse)
             body["commands"].append(done)
             statuses.append(done["status"])
             _gather(work / "records", out / RECORDS)  # a node may be taken away in the middle of a step
@@ -166,52 +165,41 @@ def run(step: Step, out: Path, work: Path, limit: float, card: str, rehearse: bo
     return body
 
 
-def _command(command: Sequence[str], log: Path, limit: float, rehearse: bool, together: int = 1) -> dict[str, Any]:
-    """Run `python -m` with these arguments, so often at once: what was said, how it ended, how long it took."""
+def _command(command: Sequence[str], log: Path, limit: float, rehearse: bool) -> dict[str, Any]:
+    """Run `python -m` with these arguments: what was said, how it ended, how long it took."""
     start = time.monotonic()
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     if rehearse:
         environment |= {REHEARSAL: "1", "CUDA_VISIBLE_DEVICES": ""}
-    if together > 1:
-        environment[SHARED] = "1"  # so that records of jobs beside each other give no times
     with log.open("a+", encoding="utf-8", errors="replace") as file:
-        times = "" if together == 1 else f"  ({together} at once)"
-        typer.echo(f"  python -m {shlex.join(command)}{times}")
-        file.write(f"$ python -m {shlex.join(command)}{times}\n")
+        typer.echo(f"  python -m {shlex.join(command)}")
+        file.write(f"$ python -m {shlex.join(command)}\n")
         file.flush()
         begin = file.tell()
-        children: list[subprocess.Popen] = []
+        child = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
         try:
-            for _ in range(together):
-                child = subprocess.Popen(
-                    [sys.executable, "-m", *command],
-                    cwd=ROOT,
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
-                    env=environment,
-                    start_new_session=True,
-                )
-                children.append(child)
-            for child in children:
-                child.wait(max(limit - (time.monotonic() - start), 0))
-            status = "done" if not any(child.returncode for child in children) else "failed"
+            child.wait(max(limit, 0))
+            status = "done" if child.returncode == 0 else "failed"
         except subprocess.TimeoutExpired:
             status = "out of time"
         finally:
-            for child in children:  # all at once: each may take its time to end
-                if child.poll() is None:
-                    child.terminate()
-            for child in children:
-                stop(child)
+            stop(child)
         file.seek(begin)
         said = [line.rstrip() for line in file if line.strip()]
     where = str(ROOT)
     return {
         "command": shlex.join(private_command(command)),
         "status": status,
-        "exit": max((child.returncode for child in children), key=abs),
+        "exit": child.returncode,
         "seconds": round(time.monotonic() - start, 1),
-        "said": [line.replace(where, ".") for line in said[-TAIL:]],
+        "said": [line.replace(where, ".").replace(sys.prefix, "...") for line in said[-TAIL:]],
     }
 
 

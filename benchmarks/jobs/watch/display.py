@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,7 +16,10 @@ from results import Record, RunSpec
 class Display:
     """A context manager; `started` and `ended` are called for every job in turn."""
 
-    def __init__(self, specs: Sequence[RunSpec], finished: set[str], estimates: Mapping[str, float | None]):
+    def __init__(
+        self, specs: Sequence[RunSpec], finished: set[str], estimates: Mapping[str, float | None], at_once: int = 1
+    ):
+        """Print the plan. finished: keys of jobs that were done before; at_once: jobs side by side."""
         self.console = Console()
         # A pipe has no width: folded at 80 characters, a long key or an error could not be searched for.
         self.console.soft_wrap = not self.console.is_terminal
@@ -28,7 +32,7 @@ class Display:
             state = "finished" if spec.key in finished else _minutes(estimates[spec.key])
             self.console.print(f"  {spec.key}  {state}", highlight=False)
         if todo:
-            total = _minutes(sum(seconds)) if len(seconds) == len(todo) else "known after the first job"
+            total = _minutes(sum(seconds) / at_once) if len(seconds) == len(todo) else "known after the first job"
             self.console.print(f"estimated time: {total}", highlight=False)
         self._live = self.console.is_terminal
         self._bars = Progress(
@@ -41,8 +45,9 @@ class Display:
             disable=not self._live,
         )
         self._jobs = self._bars.add_task("jobs", total=len(specs))
-        self._phase = self._bars.add_task("-", total=1)
-        self._last = ("", 0.0)
+        self._phase = self._bars.add_task("-", total=1) if at_once == 1 else None
+        self._several = at_once > 1
+        self._own: dict[str, Any] = {}  # each job's bar, by key
 
     def __enter__(self) -> Display:
         self._bars.start()
@@ -55,27 +60,36 @@ class Display:
         if spec.key not in self._finished:
             self.console.print(f"{time.strftime('%H:%M:%S')} {spec.method} seed {spec.seed}", highlight=False)
 
+        bar = self._bars.add_task("-", total=1) if self._phase is None else self._phase
+        self._own[spec.key] = bar
+        last, job = ("", 0.0), f"{spec.method} s{spec.seed}"
+        line = f"{job}: " if self._several else ""
+
         def progress(phase: str, done: int, total: int, **_: object) -> None:
-            name = f"{spec.method} s{spec.seed}: {phase}"
-            if name != self._last[0]:
-                self._bars.reset(self._phase, description=name, total=total)
+            nonlocal last
+            name = f"{job}: {phase}"
+            if name != last[0]:
+                self._bars.reset(bar, description=name, total=total)
                 if not self._live:
-                    self.console.print(f"  {phase}", highlight=False)
-                self._last = (name, time.monotonic())
-            elif not self._live and time.monotonic() - self._last[1] > 30:
-                self.console.print(f"  {phase} {done}/{total}", highlight=False)
-                self._last = (name, time.monotonic())
-            self._bars.update(self._phase, completed=done, total=total)
+                    self.console.print(f"  {line}{phase}", highlight=False)
+                last = (name, time.monotonic())
+            elif not self._live and time.monotonic() - last[1] > 30:
+                self.console.print(f"  {line}{phase} {done}/{total}", highlight=False)
+                last = (name, time.monotonic())
+            self._bars.update(bar, completed=done, total=total)
 
         return progress
 
     def ended(self, record: Record) -> None:
         self._bars.advance(self._jobs)
+        if self._several and (bar := self._own.pop(record.key, None)) is not None:
+            self._bars.remove_task(bar)
+        about = f"{record.spec.method} s{record.spec.seed}: " if self._several else ""
         if record.status == "failed":
-            self.console.print(f"  failed: {record.error}", style="red", highlight=False, markup=False)
+            self.console.print(f"  {about}failed: {record.error}", style="red", highlight=False, markup=False)
         elif record.key not in self._finished:
             seconds = sum(cost.wall_seconds for cost in record.costs.values())
-            self.console.print(f"  done in {_minutes(seconds)}", highlight=False)
+            self.console.print(f"  {about}done in {_minutes(seconds)}", highlight=False)
 
 
 def _minutes(seconds: float | None) -> str:

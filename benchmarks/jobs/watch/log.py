@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -56,16 +57,18 @@ class JobLog:
 
 
 class Sweep:
-    """A context manager that keeps the file on a sweep; `beat` gives a sign of life."""
+    """A context manager that keeps the file on a sweep; `beat` gives a sign of life. Threads may share one."""
 
-    def __init__(self, folder: Path, estimates: Mapping[str, float | None]):
-        """Remember the jobs. estimates: seconds of each job by key, None where unknown."""
+    def __init__(self, folder: Path, estimates: Mapping[str, float | None], at_once: int = 1):
+        """Remember the jobs. estimates: seconds of each by key, None where unknown; at_once: how many run together."""
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{time.monotonic_ns() % 10**6}"
         self.path = folder / LOGS / SWEEPS / f"{name}.json"
         self._body: dict[str, Any] = {
-            "started": round(time.time(), 1), "jobs": dict(estimates), "running": None, "ended": {}, "over": False,
+            "started": round(time.time(), 1), "jobs": dict(estimates), "running": [], "ended": {}, "over": False,
+            "at_once": at_once,
         }  # fmt: skip
         self._beaten = 0.0
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Sweep:
         for path, body in sweeps(self.path.parents[2]):
@@ -76,17 +79,19 @@ class Sweep:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._body |= {"over": True, "running": None}
+        self._body |= {"over": True, "running": []}
         self._save()
 
-    def running(self, key: str | None) -> None:
-        self._body["running"] = key
-        self._save()
+    def running(self, key: str) -> None:
+        with self._lock:
+            self._body["running"].append(key)
+            self._save()
 
     def ended(self, record: Record) -> None:
-        self._body["ended"][record.key] = record.status
-        self._body["running"] = None
-        self._save()
+        with self._lock:
+            self._body["ended"][record.key] = record.status
+            self._body["running"] = [key for key in self._body["running"] if key != record.key]
+            self._save()
 
     def beat(self) -> None:
         if time.monotonic() - self._beaten > ALIVE_SECONDS / 10:

@@ -33,6 +33,7 @@ class Status:
 
     jobs: list[Job]
     alive: int
+    at_once: int  # jobs that those do together
     over: bool  # every sweep came to its end; neither alive nor over: killed
     heard: float | None
 
@@ -44,7 +45,7 @@ class Status:
         """Estimate the time until the end; None where nothing runs or a job's time is unknown."""
         left = [job.seconds_left for job in self.jobs if job.state in ("running", "waiting")]
         known = [seconds for seconds in left if seconds is not None]
-        return sum(known) / self.alive if self.alive and len(known) == len(left) else None
+        return sum(known) / self.at_once if self.at_once and len(known) == len(left) else None
 
 
 def status(folder: Path) -> Status:
@@ -57,8 +58,8 @@ def status(folder: Path) -> Status:
     for _, body, alive in found:
         estimates |= {key: e if isinstance(e, int | float) else None for key, e in body["jobs"].items()}
         ended |= body["ended"]
-        if alive and isinstance(body.get("running"), str):
-            running.add(body["running"])
+        if alive and isinstance(body.get("running"), list):
+            running |= {key for key in body["running"] if isinstance(key, str)}
     jobs = [_job(store, key, key in running, ended.get(key)) for key in estimates]
     took = [last_line(folder, key).get("seconds") for key in ended]
     measured = [s for s in took if isinstance(s, int | float)]
@@ -72,9 +73,14 @@ def status(folder: Path) -> Status:
     return Status(
         sorted(jobs, key=lambda job: STATES.index(job.state)),
         alive=sum(alive for _, _, alive in found),
+        at_once=sum(_at_once(body) for _, body, alive in found if alive),
         over=all(bool(body.get("over")) for _, body, _ in found),
         heard=max(times, default=None),
     )
+
+
+def _at_once(body: Mapping[str, Any]) -> int:
+    return count if isinstance(count := body.get("at_once"), int) and count > 0 else 1
 
 
 def _job(store: Store, key: str, running: bool, ended: str | None) -> Job:

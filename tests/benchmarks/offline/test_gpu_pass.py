@@ -238,6 +238,7 @@ def test_the_pass_asks_for_what_it_should(tmp_path, monkeypatch):
         result = CliRunner().invoke(run.app, [*arguments, "--dry-run"], catch_exceptions=False)
         planned.append(json.loads(result.output))
     assert [len(jobs) for jobs in planned] == [1, gpu_steps.JOBS]
+    assert found["commonsense"].then(300.0)[0][-2:] == ["--jobs", str(gpu_steps.TOGETHER)]
     seeds = [job["seed"] for job in planned[1]]
     assert seeds == sorted(seeds) and set(seeds) == {0, 1, 2}  # what is cut short is the last seed
     assert {job["method"] for job in planned[1] if job["seed"] == 0} == set(gpu_steps.METHODS.split(","))
@@ -245,15 +246,6 @@ def test_the_pass_asks_for_what_it_should(tmp_path, monkeypatch):
     assert {(job["train_documents"], job["evaluation_limit"]) for job in planned[1] if job["method"] != "frozen"} == {
         (1000, 100)
     }
-
-
-def test_commands_that_follow_run_at_once_and_their_records_give_no_times(steps, tmp_path):
-    ran = tmp_path / "ran"
-    says = f"import os; open({str(ran)!r}, 'a').write(os.environ.get('SMOE_SHARED_MACHINE', '-'))"
-    said = ["timeit", "-n1", "-r1", says]
-    steps(lambda work: [replace(BASE, name="a", commands=[said], then=lambda left: [said], together=3)])
-    assert invoke(tmp_path / "out").exit_code == 0
-    assert ran.read_text() == "-111"
 
 
 def test_shapes_are_measured_for_every_method_and_go_on_where_they_failed(monkeypatch, tmp_path):

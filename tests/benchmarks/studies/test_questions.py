@@ -118,7 +118,7 @@ def test_a_long_form_is_refused_where_there_is_none(tmp_path):
     assert refused.exit_code == 2 and "study routing has no long form" in refused.output
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "scarcity" else pytest.mark.slow) for n in FORMS])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "granularity" else pytest.mark.slow) for n in FORMS])
 def test_a_study_of_size_tiny_runs_answers_and_is_not_run_twice(name, tmp_path, monkeypatch):
     study, *long = name.split()
     app = importlib.import_module(f"benchmarks.studies.{study}").app
