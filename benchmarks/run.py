@@ -45,6 +45,7 @@ RENAMED = {
     "--allocator": Renamed("malloc"),
 }
 BLOCKS = "target_modules"  # a hyperparameter of most methods, told once
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Side by side on this machine; their records give no times.")]
 
 
 @app.command()
@@ -63,9 +64,7 @@ def main(
         str | None, typer.Option("--tune-lr", help="The same, from rates of your own: 1e-4,3e-4,1e-3.")
     ] = None,
     out: Annotated[Path, typer.Option(parser=folder_path, help="Folder of the records.")] = SCRATCH,
-    jobs: Annotated[
-        int, typer.Option("--jobs", min=1, help="Side by side on this machine; their records then give no times.")
-    ] = 1,
+    jobs: Jobs = 1,
     job_timeout: Annotated[float | None, typer.Option(help="Seconds until a job is stopped. [no limit]")] = None,
     tracker: Annotated[
         str | None, typer.Option("--tracker", help="Told of every job: trackio, wandb or tensorboard. [none]")

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.jobs.kept import places
-from benchmarks.jobs.many import ALONE, Beside, side_by_side
 from benchmarks.jobs.watch import leftovers
 from benchmarks.jobs.watch.log import LOGS, JobLog, Sweep
+from benchmarks.jobs.watch.many import ALONE, Beside, side_by_side
 from benchmarks.jobs.watch.supervisor import Supervisor
 from benchmarks.models.assets import cache
 from results import Record, RunSpec
@@ -59,7 +59,7 @@ class LocalProcesses:
 
     job_timeout: seconds that a job may take; tracker: name of a tracker that is told of every job (watch/trackers.py);
     estimates: seconds by key, for the logs; keep_adapters: whether trained adapters are kept (kept/), for which a
-    finished job without one is run again. at_once: children side by side, whose records then give no times (many.py).
+    finished job without one is run again. at_once: children side by side, whose records then give no times (watch/many.py).
     """
 
     store: Store

@@ -17,9 +17,9 @@ import pytest
 import torch
 from synthetic_records import make_failed, make_record, make_spec
 
-from benchmarks.jobs import many
 from benchmarks.jobs.executors import ROOT
-from benchmarks.jobs.many import Beside, side_by_side
+from benchmarks.jobs.watch import many
+from benchmarks.jobs.watch.many import Beside, side_by_side
 from results.store import Store
 
 TINY = ["--model", "tiny", "--dtype", "float32", "--device", "cpu", "--train-documents", "16", "--limit", "2"]
