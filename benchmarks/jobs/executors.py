@@ -59,7 +59,7 @@ class LocalProcesses:
 
     job_timeout: seconds that a job may take; tracker: name of a tracker that is told of every job (watch/trackers.py);
     estimates: seconds by key, for the logs; keep_adapters: whether trained adapters are kept (kept/), for which a
-    finished job without one is run again. at_once: children side by side, whose records then give no times (watch/many.py).
+    finished job without one is run again; at_once: children side by side (watch/many.py), whose records give no times.
     """
 
     store: Store

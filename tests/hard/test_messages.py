@@ -13,7 +13,7 @@ import warnings
 import pytest
 from synthetic_records import make_failed, make_record
 
-from benchmarks.__main__ import COMMANDS
+from benchmarks.__main__ import COMMANDS, WHERE
 from results.store import Store
 
 DONE, WORSE, REFUSED = 0, 1, 2
@@ -138,6 +138,11 @@ OTHERS = [
     (REFUSED, "reports power --alpha 2", "alpha and power lie between 0 and 1"),
     (REFUSED, "reports power --power 1", "alpha and power lie between 0 and 1"),
     (REFUSED, "reports power --records {absent}", "no folder"),
+    (REFUSED, "reports card --pass {empty}", "empty holds no step of a GPU pass"),
+    (REFUSED, "reports agree {absent} {records}", "no folder"),
+    (REFUSED, "reports agree {empty} {empty}", "no record to compare"),
+    (REFUSED, "benchmarks replicate nope --records {records}", "unknown record 'nope'"),
+    (REFUSED, "benchmarks replicate nope --records {empty}", "unknown record 'nope'"),
     (REFUSED, "reports cost --records {absent}", "no finished cost record; python -m benchmarks.studies.cost"),
     (REFUSED, "reports study {empty}", "study.json"),
     (REFUSED, "reports serving --records {empty}", "python -m benchmarks.run --suite serving makes them"),
@@ -197,4 +202,5 @@ def test_a_command_ends_as_the_table_says(places, monkeypatch, capsys, status, c
 
 def test_every_command_is_in_the_table():
     tried = {command.split()[0] for _, command, *_ in TABLE}
+    tried |= {f"benchmarks.{name}" for name in WHERE if any(f"benchmarks {name} " in row[1] for row in TABLE)}
     assert {f"benchmarks.{name}" for name in COMMANDS} | {"benchmarks", "results", "reports", "smoe"} <= tried
