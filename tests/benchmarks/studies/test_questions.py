@@ -17,7 +17,7 @@ from results.store import Store
 from results.studies.study import Study
 from smoe import block_params, block_shapes
 
-NAMES = ("routing", "allocation", "scarcity", "interference", "granularity", "agreement")
+NAMES = ("routing", "allocation", "scarcity", "interference", "granularity", "agreement", "longer")
 FORMS = (*NAMES, "scarcity --long")
 
 
