@@ -38,7 +38,7 @@ def specs(jobs: int) -> list[RunSpec]:
 
 
 class Jobs(LocalProcesses):
-    def _child(self, spec, spec_file, output, shared):
+    def _child(self, spec, spec_file, output, shared, beside):
         arguments = [__file__, "--job", str(spec_file.resolve()), str(self.store.folder.resolve())]
         return subprocess.Popen(
             [sys.executable, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, text=True,

@@ -1,4 +1,4 @@
-"""Inside reports/ imports go one way: roster, frame <- analysis <- figures <- render <- options <- __main__."""
+"""Inside reports/ imports go one way: roster, frame <- analysis <- figures <- render <- options <- agree <- __main__."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2] / "reports"
 RANK = {
     "roster": 0, "frame": 0, "analysis": 1, "figures": 2, "render": 3, "options": 4, "costs": 4, "studies": 4,
-    "exports": 4, "__main__": 5,
+    "exports": 4, "agree": 5, "__main__": 6,
 }  # fmt: skip
 FILES = sorted(ROOT.rglob("*.py"))
 

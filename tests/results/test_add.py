@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import lzma
 import subprocess
 import sys
 from pathlib import Path
@@ -59,9 +60,10 @@ def test_one_record_that_cannot_be_taken_stops_all_and_every_reason_is_named(sen
 
 
 def test_records_of_the_first_version_are_refused(tmp_path):
-    old = next((ROOT / "results" / "records" / "main").glob("*--lora--s0--*.json"))
+    with lzma.open(ROOT / "results" / "records" / "main" / "earlier.jsonl.xz", "rt", encoding="utf-8") as pack:
+        old = next(line for line in pack if json.loads(line).get("schema") == 1)
     (tmp_path / "sent").mkdir()
-    (tmp_path / "sent" / old.name).write_bytes(old.read_bytes())
+    (tmp_path / "sent" / f"{json.loads(old)['key']}.json").write_text(old)
     done = add(tmp_path / "sent", tmp_path / "to")
     assert done.returncode == 2 and "schema 1" in done.stderr
 
