@@ -1,4 +1,4 @@
-"""Inside reports/ imports go one way: roster, frame <- analysis <- figures <- render <- options <- agree <- __main__."""
+"""Inside reports/ imports go one way: roster, frame <- analysis <- figures <- render <- options <- agree, __main__."""
 
 from __future__ import annotations
 
